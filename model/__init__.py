@@ -1,0 +1,1 @@
+"""Pure compute on torch: semantic IDs, pruned transformers, constrained beam search, bundles."""

@@ -1,0 +1,143 @@
+"""Batched beam search over the trie of semantic IDs that exist.
+
+Only legal children are scored and ranked (masked before top-k), so nothing illegal can be found,
+by any weights. History keys and values are shared by all beams; what a beam decoded itself is
+looked up through its ancestors. Nothing in the loop waits for the device.
+Shape words: batch, beams, children, levels, blocks.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.t5 import T5, Prompt
+from model.trie import Exclusions, SidTrie
+
+
+@dataclass(frozen=True)
+class Beams:
+    """What a search found, best first; ties in score are broken by the smaller semantic ID.
+
+    Args:
+        leaves: (batch, beams) int64 leaf numbers; meaningless where the score is -inf.
+        scores: (batch, beams) float32, sum over levels of log softmax over the whole codebook;
+            -inf where fewer legal leaves than beams exist.
+        level_log_probs: (batch, beams, levels) float32, the terms of that sum.
+    """
+
+    leaves: Tensor
+    scores: Tensor
+    level_log_probs: Tensor
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What the beams decoded so far, stored once per level and found by ancestry.
+
+    Args:
+        remembered: per level, (blocks, 2, batch, beams of that level, heads, d_kv).
+        ancestors: (batch, beams, levels so far) int64: each beam's ancestor at each level.
+        log_probs: (batch, beams, levels so far) float32.
+    """
+
+    remembered: tuple[Tensor, ...]
+    ancestors: Tensor
+    log_probs: Tensor
+
+    def gather(self) -> Tensor:
+        """(blocks, 2, batch, beams, levels so far, heads, d_kv) of the current beams."""
+        rows = torch.arange(self.ancestors.shape[0], device=self.ancestors.device)[:, None]
+        levels = [
+            states[:, :, rows, self.ancestors[..., level]]
+            for level, states in enumerate(self.remembered)
+        ]
+        return torch.stack(levels, dim=4)
+
+
+def beam_search(
+    model: T5,
+    prompt: Prompt,
+    trie: SidTrie,
+    beam_width: int,
+    exclusions: Exclusions | None = None,
+) -> Beams:
+    """Find each row's likeliest leaves.
+
+    With a beam as wide as the trie this is exhaustive search.
+
+    Args:
+        model: in eval mode.
+        prompt: the histories, from `model.prompt`.
+        trie: the leaves that exist.
+        beam_width: prefixes kept after every level; also the most leaves that can be found.
+        exclusions: nodes that each row must not enter.
+    """
+    states, remembered = model.start(prompt)
+    batch = states.shape[0]
+    nodes = torch.zeros(batch, 1, dtype=torch.int64, device=states.device)
+    scores = torch.zeros(batch, 1, device=states.device)
+    tail: Tail | None = None
+    for level in range(trie.num_levels):
+        if tail is not None:
+            codes = trie.codes[level - 1][nodes].long()
+            states, now = model.step(prompt, tail.gather(), codes, level)
+            tail = Tail((*tail.remembered, now), tail.ancestors, tail.log_probs)
+        log_probs = model.logits(states, level).float().log_softmax(dim=-1)
+        nodes, scores, parents, terms = _expand(
+            trie, level, nodes, scores, log_probs, beam_width, exclusions
+        )
+        tail = _follow(tail, remembered, parents, terms)
+    assert tail is not None
+    return Beams(nodes, scores, tail.log_probs)
+
+
+def _expand(
+    trie: SidTrie,
+    level: int,
+    parents: Tensor,
+    scores: Tensor,
+    log_probs: Tensor,
+    beam_width: int,
+    exclusions: Exclusions | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Score the legal children of every beam and keep the best.
+
+    Returns:
+        nodes, scores, the beam each came from, and its own log-probability; all (batch, beams).
+    """
+    children, legal = trie.children(level, parents)
+    if exclusions is not None:
+        excluded = exclusions.contain(level, children)
+        if excluded is not None:
+            legal = legal & ~excluded
+    terms = log_probs.gather(2, trie.codes[level][children].long())
+    totals = (scores[..., None] + terms).masked_fill(~legal, -torch.inf)
+    keys = ranking_keys(totals, children).flatten(1)
+    width = min(beam_width, keys.shape[1], len(trie.codes[level]))
+    best = keys.topk(width, dim=1).indices
+    chosen = [values.flatten(1).gather(1, best) for values in (children, totals, terms)]
+    return chosen[0], chosen[1], best // children.shape[2], chosen[2]
+
+
+def ranking_keys(scores: Tensor, nodes: Tensor) -> Tensor:
+    """One int64 per candidate that sorts by score, then by smaller node.
+
+    A float32's bits, with the magnitude bits of negative numbers flipped, sort like the number
+    itself; they become the upper half, the node counted backwards the lower half. Keys of distinct
+    nodes differ, so top-k has one right answer on every device.
+    """
+    bits = scores.float().view(torch.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | (0x7FFFFFFF - nodes)
+
+
+def _follow(tail: Tail | None, first: Tensor, parents: Tensor, terms: Tensor) -> Tail:
+    """Record where the new beams came from."""
+    own = parents[..., None]
+    if tail is None:
+        return Tail((first,), own, terms[..., None])
+    inherited = own.expand(-1, -1, tail.ancestors.shape[2])
+    ancestors = torch.cat((tail.ancestors.gather(1, inherited), own), dim=2)
+    log_probs = torch.cat((tail.log_probs.gather(1, inherited), terms[..., None]), dim=2)
+    return Tail(tail.remembered, ancestors, log_probs)

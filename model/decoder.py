@@ -1,0 +1,122 @@
+"""The decoder: predicts one code per level, all levels at once or one level for every beam.
+
+Shape words: batch, levels, beams, tail (codes decoded so far), kept (history tokens), d_model.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from model.config import ModelConfig
+from model.encoder import Encoded
+from model.layers import (
+    CrossAttention,
+    FeedForward,
+    RelativePositionBias,
+    SelfAttention,
+    attend_tail,
+    mask_bias,
+)
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention over the decoded codes, cross-attention over the history, feed-forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.attention = SelfAttention(config)
+        self.cross_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.cross = CrossAttention(config)
+        self.ff_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.ff = FeedForward(config)
+
+    def forward(self, hidden: Tensor, bias: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
+        """All levels at once, for training: (batch, levels, d_model) -> the same shape."""
+        mixed = self.attention(self.attention_norm(hidden), bias)
+        return self._finish(hidden, mixed, memory, memory_bias)
+
+    def step(
+        self, hidden: Tensor, past: Tensor | None, bias: Tensor, memory: Tensor, memory_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One level for every beam.
+
+        Args:
+            hidden: (batch, beams, d_model).
+            past: (2, batch, beams, tail, heads, d_kv) keys and values of earlier levels, or None.
+            bias: (tail + 1, heads).
+            memory: (2, batch, heads, kept, d_kv), shared by the beams.
+            memory_bias: (batch, 1, 1, kept).
+
+        Returns:
+            the new hidden, and this level's (2, batch, beams, heads, d_kv) keys and values.
+        """
+        query, key, value = self.attention.project(self.attention_norm(hidden))
+        now = torch.stack((key, value))
+        keys_values = now[:, :, :, None]
+        if past is not None:
+            keys_values = torch.cat((past, keys_values), dim=3)
+        mixed = attend_tail(query, keys_values[0], keys_values[1], bias)
+        mixed = self.attention.out(mixed.flatten(2))
+        return self._finish(hidden, mixed, memory, memory_bias), now
+
+    def _finish(self, hidden: Tensor, mixed: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
+        rate, training = self.dropout, self.training
+        hidden = hidden + F.dropout(mixed, rate, training)
+        crossed = self.cross(self.cross_norm(hidden), memory, memory_bias)
+        hidden = hidden + F.dropout(crossed, rate, training)
+        return hidden + F.dropout(self.ff(self.ff_norm(hidden)), rate, training)
+
+
+class Decoder(nn.Module):
+    """Reads BOS and the codes so far; its state at level m predicts the code of level m."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_decoder_layers))
+        self.position_bias = RelativePositionBias(
+            config, bidirectional=False, max_length=config.num_levels
+        )
+        self.norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+
+    def memory(self, encoded: Tensor) -> tuple[Tensor, ...]:
+        """Per block, the keys and values of the history, made once per request."""
+        return tuple(block.cross.memory(encoded) for block in self._decoder_blocks())
+
+    def forward(self, hidden: Tensor, encoded: Encoded) -> Tensor:
+        """Teacher-forced: (batch, levels, d_model) embedded inputs -> states, normed."""
+        rate, levels = self.config.dropout, hidden.shape[1]
+        later = torch.ones(levels, levels, dtype=torch.bool, device=hidden.device).triu(1)
+        bias = self.position_bias(levels).masked_fill(later, torch.finfo(hidden.dtype).min / 2)
+        memory_bias = mask_bias(encoded.mask, hidden.dtype)
+        hidden = F.dropout(hidden, rate, self.training)
+        for block, memory in zip(self.blocks, self.memory(encoded.hidden), strict=True):
+            hidden = block(hidden, bias, memory, memory_bias)
+        return F.dropout(self.norm(hidden), rate, self.training)
+
+    def step(
+        self, hidden: Tensor, past: Tensor | None, memory: Sequence[Tensor], memory_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One level: (batch, beams, d_model) -> states, and keys and values to remember.
+
+        Args:
+            hidden: embedded newest codes.
+            past: (blocks, 2, batch, beams, tail, heads, d_kv), or None at level 0.
+            memory: from `memory`.
+            memory_bias: (batch, 1, 1, kept).
+        """
+        tail = 1 if past is None else past.shape[4] + 1
+        bias = self.position_bias(tail)[0, :, -1].T
+        remembered = []
+        for index, block in enumerate(self._decoder_blocks()):
+            earlier = None if past is None else past[index]
+            hidden, now = block.step(hidden, earlier, bias, memory[index], memory_bias)
+            remembered.append(now)
+        return self.norm(hidden), torch.stack(remembered)
+
+    def _decoder_blocks(self) -> list[DecoderBlock]:
+        return [block for block in self.blocks if isinstance(block, DecoderBlock)]

@@ -1,0 +1,101 @@
+"""The encoder: reads a history, prunes it once, and hands on the states of the kept tokens.
+
+Shape words: batch, seq (padded history tokens), kept (tokens after the cut), d_model.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from model.config import ModelConfig, PruningConfig
+from model.layers import FeedForward, RelativePositionBias, SelfAttention, mask_bias
+from model.pruning import Cut, choose, token_importance
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder hands on.
+
+    Args:
+        hidden: (batch, kept, d_model), normed.
+        mask: (batch, kept) bool, True = real token; never derive it by slicing the old mask.
+        cut: which tokens survived; None if nothing was pruned.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    cut: Cut | None
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and feed-forward, each on a normed copy, added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.attention = SelfAttention(config)
+        self.ff_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.ff = FeedForward(config)
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        """(batch, seq, d_model) -> the same shape."""
+        return self._add(hidden, self.attention(self.attention_norm(hidden), bias))
+
+    def forward_with_weights(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the attention weights (batch, heads, seq, seq)."""
+        mixed, weights = self.attention.forward_with_weights(self.attention_norm(hidden), bias)
+        return self._add(hidden, mixed), weights
+
+    def _add(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        hidden = hidden + F.dropout(mixed, self.dropout, self.training)
+        return hidden + F.dropout(self.ff(self.ff_norm(hidden)), self.dropout, self.training)
+
+
+class Encoder(nn.Module):
+    """Blocks 0..layer see all tokens; the blocks after the cut see the kept ones only."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
+        self.position_bias = RelativePositionBias(
+            config,
+            bidirectional=True,
+            max_length=config.max_history_items * config.tokens_per_item,
+        )
+        self.norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+
+    def forward(
+        self, hidden: Tensor, mask: Tensor, pruning: PruningConfig | None, ratio: float
+    ) -> Encoded:
+        """Encode embedded tokens.
+
+        Args:
+            hidden: (batch, seq, d_model) token embeddings.
+            mask: (batch, seq) bool, True = real token, padding on the right.
+            pruning: where and how to cut; None = never.
+            ratio: retention ratio; 1 = the same computation as no pruning, bit for bit.
+        """
+        rate = self.config.dropout
+        position = self.position_bias(hidden.shape[1])
+        bias = position + mask_bias(mask, hidden.dtype)
+        hidden = F.dropout(hidden, rate, self.training)
+        cut = None
+        for index, block in enumerate(self.blocks):
+            if pruning is None or ratio >= 1 or index != pruning.layer:
+                hidden = block(hidden, bias)
+                continue
+            assert isinstance(block, EncoderBlock)
+            hidden, weights = block.forward_with_weights(hidden, bias)
+            importance = token_importance(hidden.detach(), weights.detach(), mask, pruning)
+            cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
+            hidden, mask = cut.gather(hidden), cut.mask
+            bias = mask_bias(mask, hidden.dtype)
+            if pruning.positions == "keep":
+                bias = cut.gather_bias(position) + bias
+            else:
+                bias = bias.expand(-1, self.config.num_heads, mask.shape[1], -1)
+        hidden = F.dropout(self.norm(hidden), rate, self.training)
+        return Encoded(hidden, mask, cut)

@@ -1,0 +1,185 @@
+"""T5 parts: relative position bias, attention, feed-forward.
+
+Shape words: batch, heads, seq (queries), keys, d_model, d_kv (width of one head), beams, tail
+(codes decoded so far). Attention biases are additive: 0 or a learned number where a query may
+look, `hidden_bias` where it may not. T5 does not scale its scores by sqrt(d_kv).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from model.config import ModelConfig
+
+
+def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(batch, keys) bool, True = real -> (batch, 1, 1, keys): 0, or a number that hides a key."""
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill(~mask, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
+def relative_bucket(
+    distance: Tensor, *, bidirectional: bool, buckets: int, furthest: int
+) -> Tensor:
+    """T5's bucket of key position minus query position: exact when near, logarithmic when far.
+
+    Args:
+        distance: int64, any shape.
+        bidirectional: half of the buckets are for keys to the right; else those are all bucket 0.
+        buckets: number of buckets.
+        furthest: distances from here on share the last bucket.
+    """
+    offset = torch.zeros_like(distance)
+    if bidirectional:
+        buckets //= 2
+        offset = (distance > 0).long() * buckets
+        distance = distance.abs()
+    else:
+        distance = -distance.clamp(max=0)
+    exact = buckets // 2
+    ratio = torch.log(distance.clamp(min=1).float() / exact) / math.log(furthest / exact)
+    far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return offset + torch.where(distance < exact, distance, far)
+
+
+class RelativePositionBias(nn.Module):
+    """One learned number per head and distance bucket, added to every block's scores."""
+
+    buckets: Tensor
+
+    def __init__(self, config: ModelConfig, *, bidirectional: bool, max_length: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
+        position = torch.arange(max_length)
+        buckets = relative_bucket(
+            position[None, :] - position[:, None],
+            bidirectional=bidirectional,
+            buckets=config.relative_attention_num_buckets,
+            furthest=config.relative_attention_max_distance,
+        )
+        self.register_buffer("buckets", buckets, persistent=False)
+
+    def forward(self, length: int) -> Tensor:
+        """(1, heads, length, length)."""
+        bias: Tensor = self.table(self.buckets[:length, :length])
+        return bias.permute(2, 0, 1)[None]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a row over itself; queries, keys and values from one product."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.d_kv, self.dropout = config.num_heads, config.d_kv, config.dropout
+        width = config.num_heads * config.d_kv
+        self.qkv = nn.Linear(config.d_model, 3 * width, bias=False)
+        self.out = nn.Linear(width, config.d_model, bias=False)
+        std = config.d_model**-0.5
+        nn.init.normal_(self.qkv.weight, std=std)
+        nn.init.normal_(self.qkv.weight.data[:width], std=std * config.d_kv**-0.5)
+        nn.init.normal_(self.out.weight, std=width**-0.5)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """(batch, seq, d_model) -> (3, batch, seq, heads, d_kv): queries, keys, values."""
+        qkv: Tensor = self.qkv(hidden)
+        return qkv.view(*hidden.shape[:2], 3, self.num_heads, self.d_kv).movedim(2, 0)
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        """(batch, seq, d_model) and (batch or 1, heads, seq, seq) -> (batch, seq, d_model)."""
+        query, key, value = self.project(hidden).transpose(2, 3)
+        rate = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, rate, scale=1.0)
+        return self.join(mixed)
+
+    def forward_with_weights(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the (batch, heads, seq, seq) weights before dropout."""
+        query, key, value = self.project(hidden).transpose(2, 3)
+        scores = query @ key.transpose(-1, -2) + bias
+        weights = scores.float().softmax(dim=-1).to(scores.dtype)
+        mixed = F.dropout(weights, self.dropout, self.training) @ value
+        return self.join(mixed), weights
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """(batch, heads, seq, d_kv) -> (batch, seq, d_model)."""
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+
+class CrossAttention(nn.Module):
+    """Attention of decoder states over encoder states, whose keys and values are made once."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.d_kv, self.dropout = config.num_heads, config.d_kv, config.dropout
+        width = config.num_heads * config.d_kv
+        self.query = nn.Linear(config.d_model, width, bias=False)
+        self.key_value = nn.Linear(config.d_model, 2 * width, bias=False)
+        self.out = nn.Linear(width, config.d_model, bias=False)
+        std = config.d_model**-0.5
+        nn.init.normal_(self.query.weight, std=std * config.d_kv**-0.5)
+        nn.init.normal_(self.key_value.weight, std=std)
+        nn.init.normal_(self.out.weight, std=width**-0.5)
+
+    def memory(self, encoded: Tensor) -> Tensor:
+        """(batch, keys, d_model) -> (2, batch, heads, keys, d_kv): keys and values."""
+        both: Tensor = self.key_value(encoded)
+        return both.view(*encoded.shape[:2], 2, self.num_heads, self.d_kv).permute(2, 0, 3, 1, 4)
+
+    def forward(self, hidden: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
+        """(batch, seq or beams, d_model): every beam of a row reads the same memory."""
+        query: Tensor = self.query(hidden)
+        query = query.view(*hidden.shape[:2], self.num_heads, self.d_kv).transpose(1, 2)
+        rate = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, memory[0], memory[1], bias, rate, scale=1.0)
+        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return joined
+
+
+def attend_tail(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+    """Attention of each beam over its own few decoded codes.
+
+    Args:
+        query: (batch, beams, heads, d_kv).
+        key: (batch, beams, tail, heads, d_kv).
+        value: same shape as key.
+        bias: (tail, heads), added to the scores.
+
+    Returns:
+        (batch, beams, heads, d_kv).
+    """
+    if key.shape[2] == 1:
+        return value[:, :, 0]
+    scores = (query[:, :, None] * key).sum(dim=-1) + bias
+    weights = scores.float().softmax(dim=2).to(value.dtype)
+    return (weights[..., None] * value).sum(dim=2)
+
+
+class FeedForward(nn.Module):
+    """The per-token part of a block: ReLU, gated GELU, or GRID's two-layer ReLU with biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        deep = config.mlp_layers == 2
+        self.inner = nn.Linear(config.d_model, config.d_ff, bias=deep)
+        self.middle = nn.Linear(config.d_ff, config.d_ff) if deep else None
+        gated = config.feed_forward == "gated"
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False) if gated else None
+        self.outer = nn.Linear(config.d_ff, config.d_model, bias=deep)
+        for layer, fan_in in ((self.inner, config.d_model), (self.outer, config.d_ff)):
+            nn.init.normal_(layer.weight, std=fan_in**-0.5)
+        if self.gate is not None:
+            nn.init.normal_(self.gate.weight, std=config.d_model**-0.5)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., d_model) -> (..., d_model)."""
+        if self.gate is not None:
+            inner = F.gelu(self.gate(hidden), approximate="tanh") * self.inner(hidden)
+        else:
+            inner = F.relu(self.inner(hidden))
+        if self.middle is not None:
+            inner = F.relu(self.middle(F.dropout(inner, self.dropout, self.training)))
+        out: Tensor = self.outer(F.dropout(inner, self.dropout, self.training))
+        return out

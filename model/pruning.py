@@ -1,0 +1,122 @@
+"""Semantic Adaptive Pruning: which tokens of a history survive, and how they are gathered.
+
+Shape words: batch, heads, seq (padded length), kept (length after the cut), d_model. Everything
+here is free of host synchronisation: the length after the cut depends on shapes alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.config import PruningConfig
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The tokens that stay.
+
+    Args:
+        indices: (batch, kept) int64, ascending positions in the uncut row.
+        mask: (batch, kept) bool, True = a kept token, False = filler.
+    """
+
+    indices: Tensor
+    mask: Tensor
+
+    def gather(self, hidden: Tensor) -> Tensor:
+        """(batch, seq, d_model) -> (batch, kept, d_model)."""
+        return hidden.gather(1, self.indices[..., None].expand(-1, -1, hidden.shape[-1]))
+
+    def gather_bias(self, bias: Tensor) -> Tensor:
+        """(batch or 1, heads, seq, seq) position bias -> (batch, heads, kept, kept).
+
+        The kept tokens keep their true distances: rows and columns are picked, not recomputed.
+        """
+        batch, kept = self.indices.shape
+        heads, seq = bias.shape[1], bias.shape[-1]
+        flat = self.indices[:, :, None] * seq + self.indices[:, None, :]
+        flat = flat.view(batch, 1, kept * kept).expand(-1, heads, -1)
+        picked = bias.flatten(2).expand(batch, -1, -1).gather(2, flat)
+        return picked.view(batch, heads, kept, kept)
+
+
+def token_importance(
+    hidden: Tensor, attention: Tensor, mask: Tensor, config: PruningConfig
+) -> Tensor:
+    """Score each token: attention received times the norm of its state (arXiv:2604.05329, SAP).
+
+    S_attn(i) is the sum over heads and queries of A[h, j, i]; S_sem(i) the L1 norm of state i;
+    the importance is their product, in float32.
+
+    Args:
+        hidden: (batch, seq, d_model), output of the block before the cut.
+        attention: (batch, heads, seq, seq), weights of that block; each query row sums to 1.
+        mask: (batch, seq) bool, True = real token.
+        config: which score, which norm, and whether padded queries vote.
+
+    Returns:
+        (batch, seq) float32. Padding scores -inf and, as a query, adds nothing to real tokens
+        unless config.count_padding says so.
+    """
+    if config.score == "random":
+        importance = torch.rand(mask.shape, device=mask.device)
+    elif config.score == "recent":
+        importance = torch.arange(mask.shape[1], device=mask.device).float().expand(mask.shape)
+    else:
+        importance = torch.ones(mask.shape, device=mask.device)
+        if config.score != "norm":
+            importance = importance * attention_received(attention, mask, config.count_padding)
+        if config.score != "attention":
+            order = 1 if config.norm == "l1" else 2
+            importance = importance * torch.linalg.vector_norm(hidden.float(), order, dim=-1)
+    return importance.masked_fill(~mask, -torch.inf)
+
+
+def attention_received(attention: Tensor, mask: Tensor, count_padding: bool) -> Tensor:
+    """S_attn: (batch, heads, seq, seq) weights -> (batch, seq) float32, summed over queries."""
+    per_query = attention.float().sum(dim=1)
+    if count_padding:
+        return per_query.sum(dim=1)
+    return torch.einsum("bqk,bq->bk", per_query, mask.float())
+
+
+def length_after_cut(seq: int, tokens_per_item: int, config: PruningConfig, ratio: float) -> int:
+    """Row length after the cut, from shapes alone: no row keeps more than this."""
+    if config.budget == "padded":
+        return max(1, int(seq * ratio))
+    return min(seq, max(config.min_items * tokens_per_item, math.ceil(seq * ratio - 1e-9), 1))
+
+
+def choose(
+    importance: Tensor, mask: Tensor, tokens_per_item: int, config: PruningConfig, ratio: float
+) -> Cut:
+    """Keep each row's k most important tokens in their old order.
+
+    k = max(min_items * tokens_per_item, ceil(ratio * real tokens)), never more than the row has;
+    with budget "padded" k is the ratio's share of the padded length for every row (RASTP). Ties
+    fall to the older token.
+
+    Args:
+        importance: (batch, seq) float32, -inf for padding.
+        mask: (batch, seq) bool, True = real token; real tokens are a prefix of the row.
+        tokens_per_item: tokens of one item; the newest item's are protected if config says so.
+        config: budget, protection and minimum.
+        ratio: retention ratio, in (0, 1].
+    """
+    seq = mask.shape[1]
+    kept = length_after_cut(seq, tokens_per_item, config, ratio)
+    positions = torch.arange(seq, device=mask.device)
+    num_real = mask.sum(dim=1, keepdim=True)
+    if config.protect_newest:
+        newest = (positions >= num_real - tokens_per_item) & mask
+        importance = importance.masked_fill(newest, torch.inf)
+    order = importance.argsort(dim=1, descending=True, stable=True)[:, :kept]
+    budget = torch.full_like(num_real, kept)
+    if config.budget == "valid":
+        share = torch.ceil(num_real.double() * ratio - 1e-9).long()
+        budget = share.clamp(min=config.min_items * tokens_per_item)
+    stays = (torch.arange(kept, device=mask.device) < budget) & mask.gather(1, order)
+    indices = torch.where(stays, order, seq).sort(dim=1).values
+    return Cut(indices.clamp(max=seq - 1), indices < seq)

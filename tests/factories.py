@@ -1,0 +1,105 @@
+"""Tiny seeded models, semantic IDs and bundles: real parts, small sizes."""
+
+import numpy as np
+import polars as pl
+import torch
+
+from model.bundle import Bundle, Manifest, RetentionProfile
+from model.catalog import Catalog
+from model.config import ModelConfig, PruningConfig
+from model.engine import Engine
+from model.semantic_id import SidTable
+from model.t5 import T5
+
+TINY = ModelConfig(
+    codebook_sizes=(7, 5, 6),
+    max_history_items=12,
+    d_model=16,
+    num_heads=2,
+    d_kv=8,
+    d_ff=32,
+    num_layers=3,
+    num_decoder_layers=2,
+    dropout=0.1,
+    pruning=PruningConfig(layer=1, retention_ratio=0.5),
+)
+
+
+def tiny_config(**changes: object) -> ModelConfig:
+    """TINY with some fields changed, validated again."""
+    return ModelConfig.model_validate(TINY.model_dump() | changes)
+
+
+def random_t5(config: ModelConfig = TINY, seed: int = 0) -> T5:
+    """An untrained model in eval mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return T5(config).eval()
+
+
+def random_table(
+    num_items: int = 40, codebook_sizes: tuple[int, ...] = (7, 5, 6), seed: int = 0
+) -> SidTable:
+    """Random semantic IDs, some of them shared."""
+    random = np.random.default_rng(seed)
+    codes = np.stack([random.integers(0, size, num_items) for size in codebook_sizes], axis=1)
+    return SidTable(codes.astype(np.int32), codebook_sizes, random.integers(0, 100, num_items))
+
+
+def random_catalog(table: SidTable) -> Catalog:
+    """Items named i0, i1, ... with the table's popularity."""
+    ids = [f"i{item}" for item in range(table.num_items)]
+    return Catalog.from_frame(
+        pl.DataFrame(
+            {
+                "item_id": ids,
+                "title": [f"Item {item}" for item in ids],
+                "popularity": table.popularity,
+                "brand": ["a" if item % 2 else "b" for item in range(table.num_items)],
+            }
+        )
+    )
+
+
+def random_manifest(config: ModelConfig = TINY, version: str = "v1") -> Manifest:
+    """A manifest for an untrained model; ratios 0.25, 0.5 and 1 are validated."""
+    return Manifest(
+        name="tiny",
+        version=version,
+        created_at="2026-01-01T00:00:00Z",
+        model=config,
+        training={"recipe": "none"},
+        metrics={"recall@10": 0.0},
+        sap_profile=tuple(
+            RetentionProfile(retention_ratio=ratio, recall_at_10=0.0, relative_cost=ratio)
+            for ratio in (0.25, 0.5, 1.0)
+        ),
+        files={},
+    )
+
+
+def random_bundle(
+    config: ModelConfig = TINY, table: SidTable | None = None, seed: int = 0
+) -> Bundle:
+    """An untrained bundle in memory."""
+    table = random_table(codebook_sizes=config.codebook_sizes) if table is None else table
+    return Bundle(
+        manifest=random_manifest(config),
+        weights=random_t5(config, seed).state_dict(),
+        sids=table,
+        codebooks=tuple(torch.zeros(size, 4) for size in config.codebook_sizes),
+        catalog=random_catalog(table),
+    )
+
+
+def random_engine(
+    config: ModelConfig = TINY, table: SidTable | None = None, seed: int = 0
+) -> Engine:
+    """An untrained engine on the CPU."""
+    return Engine(random_bundle(config, table, seed))
+
+
+def history_batch(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    """Random histories over the items of random_table."""
+    random = np.random.default_rng(seed)
+    return [random.integers(0, 40, length).tolist() for length in lengths]

@@ -1,0 +1,1 @@
+"""Comparisons with reference implementations on the same weights."""
