@@ -1,0 +1,71 @@
+# Everything a person types. On a machine with Python 3.11 or newer, make, git and a network,
+# `make serve` and `make test` need nothing else: they make .venv and fill it from the locks.
+#
+#   PYTHON=python3.12     the interpreter for .venv
+#   TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
+#                         what pip installs as torch instead of its CPU build; export it to keep it
+#   RECIPE=smoke          what `make train` trains
+#   SERVE_ARGS="--port 9000"   more options for `python -m service serve`
+
+PYTHON ?=
+TORCH ?=
+RECIPE ?= demo-ml100k
+SERVE_ARGS ?=
+export PYTHON TORCH
+
+PY := .venv/bin/python
+CODE := model training service tests
+HISTORIES := sqlite:///var/histories.sqlite3
+
+# An environment is whole when it carries the stamp of what it was made from.
+ID := $(shell { echo '$(PYTHON) $(TORCH)'; cat requirements/*.lock scripts/install.sh; } | cksum | cut -d' ' -f1)
+RUNTIME := .venv/.installed-runtime-$(ID)
+DEV := .venv/.installed-dev-$(ID)
+BROKEN := $(shell test -x .venv/bin/python || echo broken)
+
+.NOTPARALLEL:
+.PHONY: help serve test check format train install hooks lock clean broken
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+serve: $(RUNTIME) ## train the MovieLens-100K demo if need be, then serve it on 127.0.0.1:8000
+	@$(PY) -m training run demo-ml100k
+	@$(PY) -m service import-histories runs/demo-ml100k/data/histories.parquet --store $(HISTORIES)
+	@exec $(PY) -m service serve --bundle-dir bundles/demo-ml100k --history-url $(HISTORIES) \
+		--example-user 196 $(SERVE_ARGS)
+
+test: $(DEV) ## run every test, with branch coverage
+	$(PY) -m pytest --cov --cov-fail-under=95
+
+check: $(DEV) ## formatting, lint and types, as on every commit
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(DEV) ## rewrite the code as `make check` wants it
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+train: $(RUNTIME) ## all steps of a recipe, from raw interactions to a bundle: make train RECIPE=smoke
+	$(PY) -m training run $(RECIPE)
+
+install: $(DEV) ## make .venv with everything, tools for development included
+
+hooks: $(DEV) ## run `make check`'s tools on every git commit
+	$(PY) -m pre_commit install
+
+lock: $(DEV) ## write requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions
+	scripts/lock.sh
+
+clean: ## remove .venv and caches; runs/, bundles/ and var/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): $(BROKEN)
+	@scripts/install.sh runtime $(RUNTIME)
+
+$(DEV): $(BROKEN)
+	@scripts/install.sh dev $(RUNTIME) $(DEV)
+
+broken: # a prerequisite for as long as .venv has no interpreter that starts
