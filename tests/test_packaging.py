@@ -1,0 +1,50 @@
+"""The locks: each part of the next, all of it hashed, torch and all indexes left out."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOCKS = {path.stem: path for path in sorted(ROOT.glob("requirements/*.lock"))}
+
+
+def pins_of(lock: str) -> dict[str, str]:
+    """Each requirement of a lock (name, version, marker) with what follows it: hashes, comments."""
+    text = LOCKS[lock].read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w[^\\\n]+?) \\\n((?:    .+\n)+)", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(("part", "whole"), [("service", "runtime"), ("runtime", "dev")])
+def test_a_lock_is_part_of_the_next(part: str, whole: str) -> None:
+    """What was tested with `dev` is what `runtime` and `service` install."""
+    assert pins_of(part).keys() <= pins_of(whole).keys()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_is_exact_and_hashed(lock: str) -> None:
+    """A name, one version, and at least one sha256."""
+    pins = pins_of(lock)
+
+    assert len(pins) == len(re.findall(r"^\w", LOCKS[lock].read_text("utf-8"), flags=re.MULTILINE))
+    assert all(re.match(r"[\w.-]+==[\w.]+( ;|$)", pin) for pin in pins)
+    assert all("--hash=sha256:" in rest for rest in pins.values())
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_names_neither_an_index_nor_torch(lock: str) -> None:
+    """It installs from whatever pip is set up to use, and never brings a CUDA build."""
+    text = LOCKS[lock].read_text(encoding="utf-8")
+
+    assert "://" not in text
+    assert re.findall(r"^(?:torch|triton|(?:cuda|nvidia)-[\w-]+)==", text, flags=re.MULTILINE) == []
+
+
+def test_the_script_installs_the_torch_that_the_project_asks_for() -> None:
+    """scripts/install.sh and pyproject.toml name one version."""
+    script = (ROOT / "scripts" / "install.sh").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert re.findall(r"^torch_version=(.+)$", script, flags=re.MULTILINE) == re.findall(
+        r'"torch==([^"]+)"', project
+    )
