@@ -58,7 +58,11 @@ install_torch() {
     say "installing torch $torch_version, CPU build"
     $pip install --no-deps "torch==$torch_version+cpu" 2>.venv/torch.log ||
       $pip install --no-deps "torch==$torch_version+cpu" --index-url "$cpu_index" ||
-      { cat .venv/torch.log >&2 && exit 1; }
+      {
+        cat .venv/torch.log >&2
+        say "found no CPU build of torch for this Python; name another: make TORCH=... (see Makefile)" >&2
+        exit 1
+      }
   fi
   echo "$wanted" >.venv/.torch
 }
