@@ -125,9 +125,9 @@ class SidTable:
         if separator:
             ends = np.full((*rows.shape, 1), SEPARATOR, dtype=np.int64)
             tokens = np.concatenate((tokens, ends), axis=-1)
-        mask = np.broadcast_to((rows >= 0)[..., None], tokens.shape)
-        tokens = np.where(mask, tokens, PAD).reshape(len(rows), -1)
-        return tokens, mask.reshape(len(rows), -1)
+        tokens = tokens.reshape(len(rows), -1)
+        mask = np.repeat(rows >= 0, tokens.shape[1] // num_items, axis=1)
+        return np.where(mask, tokens, PAD), mask
 
 
 def vocabulary_size(codebook_sizes: Sequence[int]) -> int:

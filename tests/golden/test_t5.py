@@ -1,5 +1,7 @@
 """Our T5 computes what transformers' T5 computes, given the same weights."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,11 +12,14 @@ from model.semantic_id import BOS, PAD
 from model.t5 import T5
 from tests.factories import history_batch, random_t5, random_table, tiny_config
 
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    """Equal to float32 rounding."""
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def reference_t5(ours: T5) -> T5ForConditionalGeneration:
-    """transformers' T5 with our sizes and our weights."""
+    """Transformers' T5 with our sizes and our weights."""
     config = ours.config
     reference = T5ForConditionalGeneration(
         T5Config(
@@ -46,7 +51,7 @@ def to_transformers(ours: T5) -> dict[str, Tensor]:
     if not ours.config.tie_outputs:
         head = torch.zeros_like(ours.embedding.weight)
         for output, (first, end) in zip(ours.outputs, ours.token_ranges, strict=True):
-            head[first:end] = output.weight
+            head[first:end] = output.get_parameter("weight")
         weights["lm_head.weight"] = head
     for stack in ("encoder", "decoder"):
         part = getattr(ours, stack)
@@ -60,7 +65,7 @@ def to_transformers(ours: T5) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def block_weights(block: nn.Module, *, is_decoder: bool, config: ModelConfig) -> dict[str, Tensor]:
+def block_weights(block: Any, *, is_decoder: bool, config: ModelConfig) -> dict[str, Tensor]:
     """One block's weights under transformers' names."""
     query, key, value = block.attention.qkv.weight.chunk(3)
     named = {
@@ -115,7 +120,7 @@ def test_the_encoder_computes_what_transformers_t5_computes(changes: dict[str, o
     found = ours.encode(tokens, mask, ratio=1.0).hidden
 
     expected = reference_t5(ours).encoder(input_ids=tokens, attention_mask=mask.long())
-    torch.testing.assert_close(found[mask], expected.last_hidden_state[mask], **CLOSE)
+    assert_close(found[mask], expected.last_hidden_state[mask])
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -132,7 +137,7 @@ def test_the_decoder_computes_what_transformers_t5_computes(changes: dict[str, o
         input_ids=tokens, attention_mask=mask.long(), decoder_input_ids=inputs
     ).logits
     for level, (first, end) in enumerate(ours.token_ranges):
-        torch.testing.assert_close(found[level], scores[:, level, first:end], **CLOSE)
+        assert_close(found[level], scores[:, level, first:end])
 
 
 def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
@@ -149,4 +154,4 @@ def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
         past = torch.cat((past, now[..., None, :, :]), dim=4)
 
     expected = ours.decode(ours.encode(tokens, mask), codes.long())
-    torch.testing.assert_close(torch.stack(found, dim=1), expected, **CLOSE)
+    assert_close(torch.stack(found, dim=1), expected)

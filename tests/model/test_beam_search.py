@@ -1,0 +1,135 @@
+"""Beam search against scoring every semantic ID one by one."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.beam_search import Beams, beam_search, ranking_keys
+from model.config import ModelConfig
+from model.semantic_id import SidTable
+from model.t5 import T5
+from model.trie import Exclusions, SidTrie, TrieAncestry
+from tests.factories import random_t5, tiny_config
+from tests.strategies import sid_tables
+
+
+def small_model(table: SidTable, seed: int) -> T5:
+    """A random model for the table's codebooks."""
+    config = tiny_config(codebook_sizes=table.codebook_sizes, max_history_items=3)
+    return random_t5(config, seed)
+
+
+def histories(table: SidTable, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two short histories as tokens and mask."""
+    rows = [[0], [table.num_items - 1, 0, table.num_items // 2]]
+    tokens, mask = table.pack(rows, separator=config.separator, num_items=3)
+    return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+
+def exhaustive(model: T5, table: SidTable, row: int) -> list[float]:
+    """Every leaf's score for one history, teacher-forced, one leaf at a time."""
+    tokens, mask = histories(table, model.config)
+    encoded = model.encode(tokens[row : row + 1], mask[row : row + 1])
+    scores = []
+    for sid in torch.from_numpy(table.sids).long():
+        states = model.decode(encoded, sid[None])
+        logs = [model.logits(states[0, m], m).log_softmax(-1)[c] for m, c in enumerate(sid)]
+        scores.append(float(sum(logs)))
+    return scores
+
+
+def assert_is_best_of(beams: Beams, row: int, expected: dict[int, float]) -> None:
+    """The beams of a row are the expected leaves, best first, with their scores."""
+    scores = beams.scores[row]
+    real = scores > -torch.inf
+    found = dict(zip(beams.leaves[row][real].tolist(), scores[real].tolist(), strict=True))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert sorted(found, key=lambda leaf: (-found[leaf], leaf)) == list(found)
+
+
+@settings(max_examples=30)
+@given(table=sid_tables(), seed=st.integers(0, 2**16))
+@torch.inference_mode()
+def test_a_beam_as_wide_as_the_catalog_is_exhaustive_search(table: SidTable, seed: int) -> None:
+    """With room for every leaf nothing is lost: the same leaves, the same scores, in order."""
+    model = small_model(table, seed)
+    trie = SidTrie.from_sids(table.sids)
+
+    beams = beam_search(model, model.prompt(*histories(table, model.config)), trie, 1000)
+
+    for row in range(2):
+        assert_is_best_of(beams, row, dict(enumerate(exhaustive(model, table, row))))
+
+
+@settings(max_examples=30)
+@given(table=sid_tables(max_levels=4), seed=st.integers(0, 2**16), data=st.data())
+@torch.inference_mode()
+def test_excluded_leaves_are_never_entered(table: SidTable, seed: int, data: st.DataObject) -> None:
+    """Each row finds exactly its own legal leaves, fewer than the beam if there are fewer."""
+    model = small_model(table, seed)
+    trie = SidTrie.from_sids(table.sids)
+    leaves = st.sets(st.sampled_from(range(trie.num_leaves)))
+    dead = [sorted(data.draw(leaves)) for _ in range(2)]
+    ancestry = TrieAncestry(trie)
+    rows = [ancestry.dead_nodes(np.array(row, dtype=np.int64)) for row in dead]
+
+    beams = beam_search(
+        model,
+        model.prompt(*histories(table, model.config)),
+        trie,
+        1000,
+        Exclusions.from_rows(rows, table.num_levels),
+    )
+
+    for row in range(2):
+        scores = enumerate(exhaustive(model, table, row))
+        assert_is_best_of(beams, row, {leaf: s for leaf, s in scores if leaf not in dead[row]})
+
+
+@torch.inference_mode()
+def test_ties_fall_to_the_smaller_semantic_id() -> None:
+    """A model without an opinion ranks the catalog in ascending order of semantic IDs."""
+    codes = np.array([[1, 1], [0, 2], [1, 0], [0, 0]], dtype=np.int32)
+    table = SidTable(codes, (2, 3), np.zeros(4, dtype=np.int64))
+    model = small_model(table, seed=0)
+    for output in model.outputs.parameters():
+        output.zero_()
+
+    beams = beam_search(
+        model, model.prompt(*histories(table, model.config)), SidTrie.from_sids(table.sids), 3
+    )
+
+    assert beams.leaves.tolist() == [[0, 1, 2], [0, 1, 2]]
+
+
+@torch.inference_mode()
+def test_level_log_probs_add_up_to_the_score() -> None:
+    """The explanation of a score is exact."""
+    table = SidTable(
+        np.array([[0, 1, 2], [1, 1, 0], [1, 0, 0]], dtype=np.int32), (2, 2, 3), np.zeros(3, int)
+    )
+    model = small_model(table, seed=3)
+
+    beams = beam_search(
+        model, model.prompt(*histories(table, model.config)), SidTrie.from_sids(table.sids), 2
+    )
+
+    torch.testing.assert_close(beams.level_log_probs.sum(-1), beams.scores)
+
+
+@given(
+    scores=st.lists(
+        st.floats(width=32, allow_nan=False, max_value=0) | st.just(-float("inf")), min_size=2
+    )
+)
+def test_ranking_keys_sort_like_score_then_node(scores: list[float]) -> None:
+    """Descending keys are descending scores; equal scores go to the smaller node."""
+    clean = [score + 0.0 for score in scores]  # -0.0 and 0.0 are the same score
+    keys = ranking_keys(torch.tensor(clean), torch.arange(len(clean)))
+
+    order = keys.argsort(descending=True).tolist()
+
+    rounded = torch.tensor(clean).tolist()
+    assert order == sorted(range(len(clean)), key=lambda node: (-rounded[node], node))
