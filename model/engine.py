@@ -17,6 +17,7 @@ from model.catalog import Catalog
 from model.errors import ModelError
 from model.pruning import Cut
 from model.semantic_id import SidTable
+from model.t5 import T5
 from model.trie import Exclusions, SidTrie, TrieAncestry
 
 DEFAULT_BEAM_WIDTH = 20
@@ -76,18 +77,32 @@ class Answer:
 class Engine:
     """A bundle ready to answer. Use it from one thread at a time."""
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", dtype: Dtype = "float32") -> None:
-        self.manifest: Manifest = bundle.manifest
-        self.catalog: Catalog = bundle.catalog
-        self.sids: SidTable = bundle.sids
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.model = bundle.build_model().to(self.device, getattr(torch, dtype))
-        self.retention_ratios = _retention_ratios(bundle.manifest)
-        trie = SidTrie.from_sids(bundle.sids.sids)
+    def __init__(self, manifest: Manifest, model: T5, sids: SidTable, catalog: Catalog) -> None:
+        """Answer with a model as it is, e.g. in the middle of its training.
+
+        Args:
+            manifest: names the model and its validated retention ratios.
+            model: in eval mode whenever `recommend` is called.
+            sids: of every item.
+            catalog: same items, same order.
+        """
+        self.manifest = manifest
+        self.model = model
+        self.sids = sids
+        self.catalog = catalog
+        self.device = model.embedding.weight.device
+        self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
+        self.retention_ratios = _retention_ratios(manifest)
+        trie = SidTrie.from_sids(sids.sids)
         self._ancestry = TrieAncestry(trie)
         self._trie = trie.to(self.device)
-        self._buckets = _length_buckets(bundle.manifest.model.max_history_items)
+        self._buckets = _length_buckets(manifest.model.max_history_items)
+
+    @classmethod
+    def from_bundle(cls, bundle: Bundle, *, device: str = "cpu", dtype: Dtype = "float32") -> Self:
+        """Build the bundle's model on a device; scores are float32 whatever the dtype."""
+        model = bundle.build_model().to(device, getattr(torch, dtype))
+        return cls(bundle.manifest, model, bundle.sids, bundle.catalog)
 
     @classmethod
     def load(
@@ -108,7 +123,7 @@ class Engine:
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        return cls(load_bundle(folder), device=device, dtype=dtype)
+        return cls.from_bundle(load_bundle(folder), device=device, dtype=dtype)
 
     @torch.inference_mode()
     def recommend(self, queries: Sequence[Query]) -> list[Answer]:

@@ -96,7 +96,7 @@ def random_engine(
     config: ModelConfig = TINY, table: SidTable | None = None, seed: int = 0
 ) -> Engine:
     """An untrained engine on the CPU."""
-    return Engine(random_bundle(config, table, seed))
+    return Engine.from_bundle(random_bundle(config, table, seed))
 
 
 def history_batch(lengths: list[int], seed: int = 0) -> list[list[int]]:

@@ -38,7 +38,9 @@ def test_a_saved_bundle_answers_like_the_one_in_memory(tmp_path: Path) -> None:
 
     loaded = load_bundle(write(tmp_path, bundle=bundle))
 
-    assert Engine(loaded).recommend([query]) == Engine(bundle).recommend([query])
+    assert Engine.from_bundle(loaded).recommend([query]) == Engine.from_bundle(bundle).recommend(
+        [query]
+    )
     assert loaded.catalog.item_ids == bundle.catalog.item_ids
     assert loaded.catalog.attributes.equals(bundle.catalog.attributes)
     assert [table.shape for table in loaded.codebooks] == [t.shape for t in bundle.codebooks]

@@ -175,7 +175,7 @@ def test_warming_up_asks_every_length_at_every_ratio() -> None:
             asked.extend(queries)
             return super().recommend(queries)
 
-    Recorder(random_bundle()).warm_up()
+    Recorder.from_bundle(random_bundle()).warm_up()
 
     lengths = {len(query.history) for query in asked}
     assert lengths == {1, 2, 3, 4, 6, 8, 12}
@@ -187,8 +187,8 @@ def test_bfloat16_answers_with_float32_scores() -> None:
     bundle = random_bundle()
     history = history_batch([8])[0]
 
-    exact = Engine(bundle).recommend([Query(history, limit=40, exclude_seen=False)])[0]
-    rough = Engine(bundle, dtype="bfloat16").recommend(
+    exact = Engine.from_bundle(bundle).recommend([Query(history, limit=40, exclude_seen=False)])[0]
+    rough = Engine.from_bundle(bundle, dtype="bfloat16").recommend(
         [Query(history, limit=40, exclude_seen=False)]
     )[0]
 
