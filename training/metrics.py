@@ -1,7 +1,8 @@
 """How good a list of recommendations is: pure functions on ranks; a user has one relevant item.
 
-A rank counts from 1; it may be fractional (the mean rank of tied items) and is inf where the target
-was not found. Per-user values come back, so that a mean, a subset or an interval is one call away.
+A rank counts from 1 and is inf where the target was not found. It may be the mean rank of tied
+items: one tied for the places 10 and 11 has rank 10.5 and counts as a hit at 10. Per-user values
+come back, so that a mean, a subset or an interval is one call away.
 """
 
 from typing import Any
@@ -33,12 +34,12 @@ def ranks_in_lists(recommended: Ints, targets: Ints) -> Floats:
 
 def recall_at_k(ranks: Floats, k: int) -> Floats:
     """(num_users,): 1 where the target is among the first k, else 0."""
-    return (ranks <= k).astype(np.float64)
+    return (ranks < k + 1).astype(np.float64)
 
 
 def ndcg_at_k(ranks: Floats, k: int) -> Floats:
     """(num_users,): 1 / log2(rank + 1) where the target is among the first k, else 0."""
-    return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
+    return np.where(ranks < k + 1, 1.0 / np.log2(ranks + 1.0), 0.0)
 
 
 def coverage_at_k(recommended: Ints, num_items: int, k: int) -> float:

@@ -35,18 +35,27 @@ class Source:
     """Rows of the items file dropped because an earlier row has the same item_id."""
 
 
+def source_files(config: DatasetConfig) -> tuple[Path, Path]:
+    """The files with the interactions and the items that a recipe's dataset table names."""
+    if config.kind == "ml100k":
+        folder = config.folder or ml100k_folder()
+        return folder / "ml-100k.inter", folder / "ml-100k.item"
+    assert config.folder is not None  # DatasetConfig has made sure
+    return (
+        find_table(config.folder, "interactions", (".tsv", ".csv", ".parquet")),
+        find_table(config.folder, "items", (".jsonl", ".tsv", ".csv", ".parquet")),
+    )
+
+
 def load_source(config: DatasetConfig) -> Source:
     """Read what a recipe's dataset table names; ModelError says what is wrong with it."""
+    files = source_files(config)
     if config.kind == "ml100k":
-        return _load_ml100k(config.folder or ml100k_folder(), config)
-    assert config.folder is not None  # DatasetConfig has made sure
-    events = find_table(config.folder, "interactions", (".tsv", ".csv", ".parquet"))
-    items = find_table(config.folder, "items", (".jsonl", ".tsv", ".csv", ".parquet"))
-    return _source(
-        read_events(events, scan_table(events), config.timestamp_unit),
-        read_items(items, scan_table(items)),
-        drop_duplicates=config.drop_duplicates,
-    )
+        events, items = _read_ml100k(*files)
+    else:
+        events = read_events(files[0], scan_table(files[0]), config.timestamp_unit)
+        items = read_items(files[1], scan_table(files[1]))
+    return _source(events, items, drop_duplicates=config.drop_duplicates)
 
 
 def ml100k_folder(package: str = "recbole") -> Path:
@@ -61,13 +70,12 @@ def ml100k_folder(package: str = "recbole") -> Path:
     )
 
 
-def _load_ml100k(folder: Path, config: DatasetConfig) -> Source:
+def _read_ml100k(ratings: Path, movies: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """MovieLens 100K as recbole carries it: every rating counts, whatever its value.
 
     Users and items stand in ascending number, a user's items by time, those of one second by
     number; a title ends in its year, as in the original.
     """
-    ratings, movies = folder / "ml-100k.inter", folder / "ml-100k.item"
     events = read_events(ratings, _untyped(ratings), "s").sort(
         pl.col("user_id").str.to_integer(), "order", pl.col("item_id").str.to_integer()
     )
@@ -79,11 +87,7 @@ def _load_ml100k(folder: Path, config: DatasetConfig) -> Source:
         pl.col("class").fill_null("").str.split(" ").alias("categories"),
         pl.col("release_year").cast(pl.Int64, strict=False).alias("year"),
     )
-    return _source(
-        events.drop("row").with_row_index("row"),
-        read_items(movies, items),
-        drop_duplicates=config.drop_duplicates,
-    )
+    return events.drop("row").with_row_index("row"), read_items(movies, items)
 
 
 def _untyped(path: Path) -> pl.LazyFrame:
