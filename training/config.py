@@ -1,9 +1,15 @@
 """What a recipe may say; every table is frozen, and an unknown key is an error."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
+
+from model.config import ModelConfig
+from model.errors import ModelError
+
+RECIPES = Path(__file__).parent / "recipes"
 
 CodebookSize = Annotated[int, Field(ge=1, le=65536)]
 
@@ -97,3 +103,119 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
 
     seed: int = Field(default=0, ge=0)
     """Chooses the first centroids."""
+
+
+class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
+    """How the model learns: sliding windows over training histories, next item plus MAP targets."""
+
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, the order of windows and dropout."""
+
+    max_steps: int = Field(ge=1)
+    """Optimiser steps; the learning rate is planned for exactly as many."""
+
+    batch_tokens: int = Field(default=8192, ge=1)
+    """Padded history tokens of one batch; windows of like lengths share a batch."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+    warmup_steps: int = Field(default=100, ge=0)
+    """Steps over which the learning rate rises from 0; afterwards it falls by half a cosine."""
+
+    weight_decay: float = Field(default=0.01, ge=0)
+
+    gradient_clip: float = Field(default=1.0, gt=0)
+    """Largest norm of all gradients together."""
+
+    num_future_items: int = Field(default=2, ge=0)
+    """MAP: items after the next one that are predicted too; 0 turns MAP off."""
+
+    future_weight: float = Field(default=0.3, ge=0)
+    """MAP: weight of the mean loss over further items."""
+
+    future_decay: float = Field(default=1.0, gt=0, le=1)
+    """MAP: each further step counts this much of the one before."""
+
+    code_embedding_scale: float = Field(default=0.0, ge=0)
+    """Start code embeddings from their centroids, scaled to this spread; 0 starts from noise."""
+
+    validate_every: int = Field(default=500, ge=1)
+    """Steps between validations by the served decoder; the best one's weights are exported."""
+
+    validation_users: int = Field(default=2000, ge=1)
+    """At most this many users validate during training, the same ones every time."""
+
+    patience: int = Field(default=10, ge=1)
+    """Stop after this many validations without a better recall@10."""
+
+    resume_every: int = Field(default=100, ge=1)
+    """Steps between the checkpoints from which an interrupted training goes on."""
+
+    @property
+    def future_weights(self) -> tuple[float, ...]:
+        """MAP's weight of each further step."""
+        steps = range(self.num_future_items)
+        return tuple(self.future_weight * self.future_decay**step for step in steps)
+
+
+class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
+    """What is measured on the test split, by the code that serves."""
+
+    retention_ratios: tuple[float, ...] = (1.0, 0.5, 1 / 3)
+    """Ratios to validate beside the trained one; a bundle answers only with validated ratios."""
+
+    beam_width: int = Field(default=20, ge=10)
+
+    max_users: int = Field(default=100_000, ge=1)
+    """Test at most this many users, evenly spread."""
+
+    num_threads: int = Field(default=1, ge=1)
+    """Torch's threads while evaluating."""
+
+
+class Recipe(BaseModel, frozen=True, extra="forbid"):
+    """A whole run, from raw interactions to a bundle; one TOML file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Names the run's folder and the bundle."""
+
+    dataset: DatasetConfig
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    model: dict[str, JsonValue] = {}
+    """ModelConfig without codebook_sizes, which the quantizer finds."""
+    trainer: TrainerConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _the_model_can_be_built(self) -> Self:
+        if "codebook_sizes" in self.model:
+            raise ValueError("codebook_sizes belongs to [quantizer]; [model] takes it from there")
+        self.model_config_for(self.quantizer.codebook_sizes)
+        return self
+
+    def model_config_for(self, codebook_sizes: tuple[int, ...]) -> ModelConfig:
+        """The model's configuration, once the quantizer's codebooks are known."""
+        return ModelConfig.model_validate({**self.model, "codebook_sizes": codebook_sizes})
+
+
+def read_recipe(name: str) -> Recipe:
+    """Read a recipe by path, or by the name of one that comes with the program.
+
+    Raises:
+        ModelError: no such recipe, no TOML, or a field that is unknown or out of range.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name}.toml"
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
+        raise ModelError(f"no recipe {name!r}; give a .toml file or one of: {known}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{path}: {where}: {first['msg']}") from error

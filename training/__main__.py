@@ -1,0 +1,74 @@
+"""The command line: python -m training prepare | quantize | train | evaluate | export | run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.errors import ModelError
+from training import steps
+from training.config import read_recipe
+from training.run import Run
+
+app = typer.Typer(
+    help="From raw interactions to a bundle that the service can load.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A .toml file, or the name of a built-in recipe.")
+]
+RunsDir = Annotated[Path, typer.Option(help="Where runs keep their files.")]
+BundlesDir = Annotated[Path, typer.Option(help="Where bundles go.")]
+
+
+def _open(recipe: str, runs_dir: Path, bundles_dir: Path) -> Run:
+    found = read_recipe(recipe)
+    return Run(found, runs_dir / found.name, bundles_dir / found.name)
+
+
+def _command(step: steps.Step) -> None:
+    """Add one step as a verb."""
+
+    def verb(
+        recipe: RecipeName,
+        runs_dir: RunsDir = Path("runs"),
+        bundles_dir: BundlesDir = Path("bundles"),
+    ) -> None:
+        run = _open(recipe, runs_dir, bundles_dir)
+        with run.locked():
+            step(run)
+
+    app.command(step.__name__, help=step.__doc__)(verb)
+
+
+for _step in steps.STEPS:
+    _command(_step)
+
+
+@app.command("run")
+def run_all(
+    recipe: RecipeName,
+    runs_dir: RunsDir = Path("runs"),
+    bundles_dir: BundlesDir = Path("bundles"),
+) -> None:
+    """All steps of a recipe, skipping what is done, going on where a training was interrupted."""
+    run = _open(recipe, runs_dir, bundles_dir)
+    with run.locked():
+        for step in steps.STEPS:
+            step(run)
+
+
+def main() -> None:
+    """Run the command line; a ModelError is one readable line and exit code 2."""
+    try:
+        app()
+    except ModelError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

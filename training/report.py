@@ -1,0 +1,119 @@
+"""The evaluation of one trained model, beside baselines on the same users, and how it is shown."""
+
+import numpy as np
+from pydantic import BaseModel
+from rich.progress import Progress
+from rich.table import Table
+
+from model.bundle import RetentionProfile
+from model.engine import Engine
+from training.baselines import evaluate_baseline, fit_baselines
+from training.config import EvaluationConfig
+from training.evaluate import LIMIT, Quality, evaluate, sap_profile, some
+from training.splits import Examples, Split
+
+Metrics = dict[str, float]
+
+SHOWN = ("recall@5", "recall@10", "recall@20", "ndcg@10", "coverage@10")
+
+
+class Evaluation(BaseModel, frozen=True, extra="forbid"):
+    """What was measured on the test split.
+
+    `metrics` is the model as served; `unmasked` the same with seen items left in, which is how
+    papers rank. Baselines come both ways too, on the same users.
+    """
+
+    num_users: int
+    beam_width: int
+    metrics: Metrics
+    unmasked: Metrics
+    baselines: dict[str, Metrics]
+    baselines_unmasked: dict[str, Metrics]
+    subsets: dict[str, Metrics]
+    sap_profile: tuple[RetentionProfile, ...]
+
+
+def measure(engine: Engine, split: Split, config: EvaluationConfig) -> Evaluation:
+    """Evaluate a model and its baselines."""
+    test = some(split.test, config.max_users)
+    valid = some(split.valid, config.max_users)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("evaluating", total=2 * len(test))
+        served, unmasked = (
+            evaluate(
+                engine,
+                test,
+                beam_width=config.beam_width,
+                exclude_seen=exclude_seen,
+                progress=lambda count: bar.advance(task, count),
+            )
+            for exclude_seen in (True, False)
+        )
+    return Evaluation(
+        num_users=len(test),
+        beam_width=config.beam_width,
+        metrics=served.metrics,
+        unmasked=unmasked.metrics,
+        baselines=baseline_metrics(split, test, len(engine.catalog), exclude_seen=True),
+        baselines_unmasked=baseline_metrics(split, test, len(engine.catalog), exclude_seen=False),
+        subsets=subset_metrics(served, test),
+        sap_profile=sap_profile(engine, valid, config),
+    )
+
+
+def baseline_metrics(
+    split: Split, test: Examples, num_items: int, *, exclude_seen: bool
+) -> dict[str, Metrics]:
+    """Popularity, last-item transitions and item-kNN on the same users."""
+    found = {}
+    for name, baseline in fit_baselines(split.train, num_items).items():
+        result = evaluate_baseline(
+            baseline, test, num_items, limit=min(LIMIT, num_items), exclude_seen=exclude_seen
+        )
+        found[name] = Quality.of(result.ranks, result.recommended, num_items).metrics
+    return found
+
+
+def subset_metrics(quality: Quality, test: Examples) -> dict[str, Metrics]:
+    """The served model on later-day targets, and on users with more than 10 and 20 items."""
+    subsets = {f"> {n} items": test.positions > n for n in (10, 20)}
+    same_day = test.same_day()
+    if same_day is not None:
+        subsets["later day"] = ~same_day
+    return {
+        name: {
+            "users": float(chosen.sum()),
+            "recall@10": float(np.mean(quality.ranks[chosen] <= 10)),
+        }
+        for name, chosen in subsets.items()
+        if chosen.any()
+    }
+
+
+def render_evaluation(found: Evaluation) -> Table:
+    """The model and its baselines, one line each, as served and unmasked."""
+    table = Table(
+        title=f"Test split, {found.num_users:,} users, all items ranked, beam {found.beam_width}"
+    )
+    table.add_column("recommender")
+    table.add_column("seen items")
+    for metric in SHOWN:
+        table.add_column(metric, justify="right")
+    for seen, model, baselines in (
+        ("left out", found.metrics, found.baselines),
+        ("left in", found.unmasked, found.baselines_unmasked),
+    ):
+        for name, metrics in {"this model": model, **baselines}.items():
+            table.add_row(name, seen, *(f"{metrics[metric]:.4f}" for metric in SHOWN))
+        table.add_section()
+    low, high = found.metrics["recall@10_low"], found.metrics["recall@10_high"]
+    profile = ", ".join(
+        f"{p.retention_ratio:.2f}: {p.recall_at_10:.4f} at {p.relative_cost:.2f}x"
+        for p in found.sap_profile
+    )
+    table.caption = (
+        f"recall@10 of the model: 95 % interval {low:.4f} to {high:.4f}\n"
+        f"retention ratio: validation recall@10 at encoder time: {profile}"
+    )
+    return table

@@ -1,0 +1,227 @@
+"""The lightning module and its trainer: losses, optimiser, schedule, validation, resumption.
+
+A step's batch and its dropout depend on the seed and the step alone, so a training that was killed
+and goes on ends with the weights of one that was not.
+"""
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from model.bundle import Manifest
+from model.catalog import Catalog
+from model.config import ModelConfig
+from model.engine import Engine
+from model.multi_step import FutureHeads, training_loss
+from model.t5 import T5
+from training.config import TrainerConfig
+from training.evaluate import recommend_lists
+from training.metrics import ndcg_at_k, ranks_in_lists, recall_at_k
+from training.splits import Examples
+from training.windows import Batch, BatchStream, Windows
+
+LOWEST_RATE = 0.02  # the learning rate ends at this share of its peak
+VALIDATION_BEAMS = 20
+MONITOR = "valid/recall@10"
+NAMES = {"best": "best-{step}", "resume": "resume-{step}"}
+
+
+class StampModule(LightningModule):
+    """T5 with MAP heads, validated by the served decoder."""
+
+    def __init__(
+        self,
+        model: T5,
+        config: TrainerConfig,
+        windows: Windows,
+        valid: Examples,
+        catalog: Catalog,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.heads = FutureHeads(model.config.d_model, config.num_future_items)
+        self.settings = config
+        self.windows = windows
+        self.valid = valid
+        self.catalog = catalog
+        self._clock = (0.0, 0)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; the rate rises linearly, then falls by half a cosine."""
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
+        done = min(1.0, step / self.settings.max_steps)
+        return warm * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The batches that follow the steps already taken."""
+        stream = BatchStream(
+            self.windows,
+            self.settings.batch_tokens,
+            self.settings.seed,
+            first_step=self.trainer.global_step,
+        )
+        return DataLoader(stream, batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[int]:
+        """One item: the validation is one pass over all its users."""
+        return DataLoader(_Once(), batch_size=None)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """L = L_next + MAP."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+        weights = self.settings.future_weights
+        loss, next_item = training_loss(self.model, self.heads, *batch, weights)
+        self.log("loss", loss, prog_bar=True)
+        self.log("loss_next", next_item)
+        self._log_speed(batch.mask.numel())
+        return loss
+
+    def _log_speed(self, tokens: int) -> None:
+        since, counted = self._clock
+        now = time.perf_counter()
+        if self.global_step % 10 == 0:
+            if counted:
+                self.log("tokens_per_s", counted / (now - since), prog_bar=True)
+            since, counted = now, 0
+        self._clock = (since, counted + tokens)
+
+    def validation_step(self, _: int) -> None:
+        """Recall and NDCG of the served decoder with the weights as they are."""
+        engine = Engine(_manifest(self.model.config), self.model, self.windows.sids, self.catalog)
+        lists = recommend_lists(engine, self.valid, beam_width=VALIDATION_BEAMS)
+        ranks = ranks_in_lists(lists, self.valid.targets)
+        self.log(MONITOR, float(recall_at_k(ranks, 10).mean()), prog_bar=True, batch_size=1)
+        self.log("valid/ndcg@10", float(ndcg_at_k(ranks, 10).mean()), batch_size=1)
+
+
+class _Once(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter((0,))
+
+
+def _manifest(config: ModelConfig) -> Manifest:
+    return Manifest(
+        name="in-training",
+        version="0",
+        created_at="",
+        model=config,
+        training={},
+        metrics={},
+        sap_profile=(),
+        files={},
+    )
+
+
+def build_model(config: ModelConfig, settings: TrainerConfig, codebooks: tuple[Tensor, ...]) -> T5:
+    """A model with its first weights; codes may start near their centroids."""
+    torch.manual_seed(settings.seed)
+    model = T5(config)
+    if settings.code_embedding_scale and codebooks:
+        width = codebooks[0].shape[1]
+        projection = torch.randn(width, config.d_model) / math.sqrt(width)
+        for (first, end), codebook in zip(model.token_ranges, codebooks, strict=False):
+            placed = codebook @ projection
+            placed = (placed - placed.mean(dim=0)) / placed.std().clamp(min=1e-6)
+            model.embedding.weight.data[first:end] = placed * settings.code_embedding_scale
+    return model
+
+
+def fit(module: StampModule, folder: Path) -> float:
+    """Train, or go on where an interrupted training stopped; the module ends with its best weights.
+
+    Args:
+        module: untrained.
+        folder: for `checkpoints/`, and the logs in `csv/` and `tensorboard/`.
+
+    Returns:
+        the best weights' recall@10 on the validation users.
+    """
+    settings = module.settings
+    best, resume = (_checkpoints(folder, name, settings) for name in NAMES)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=settings.max_steps,
+        max_epochs=1,
+        limit_train_batches=settings.max_steps,
+        val_check_interval=min(settings.validate_every, settings.max_steps),
+        num_sanity_val_steps=0,
+        gradient_clip_val=settings.gradient_clip,
+        log_every_n_steps=10,
+        enable_model_summary=False,
+        callbacks=[best, resume, *_callbacks(settings)],
+        logger=[CSVLogger(folder, "csv", ""), TensorBoardLogger(folder, "tensorboard", "")],
+    )
+    with _quiet():
+        trainer.fit(module, ckpt_path=_newest(folder), weights_only=True)
+        trainer.validate(module, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
+    return float(trainer.callback_metrics[MONITOR])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lightning's advice and its own deprecations from the person who trains."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _checkpoints(folder: Path, name: str, settings: TrainerConfig) -> ModelCheckpoint:
+    common: dict[str, Any] = {
+        "dirpath": folder / "checkpoints",
+        "filename": NAMES[name],
+        "save_top_k": 1,
+        "mode": "max",
+        "enable_version_counter": False,
+    }
+    if name == "best":
+        return ModelCheckpoint(monitor=MONITOR, **common)
+    every = settings.resume_every
+    return ModelCheckpoint(monitor="step", every_n_train_steps=every, **common)
+
+
+def _callbacks(settings: TrainerConfig) -> list[Callback]:
+    stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience)
+    return [stopping, RichProgressBar()]
+
+
+def _newest(folder: Path) -> Path | None:
+    """The checkpoint with the most steps that an interrupted training left."""
+    found = (folder / "checkpoints").glob("*.ckpt")
+    return max(found, key=lambda path: int(path.stem.rpartition("=")[2]), default=None)
