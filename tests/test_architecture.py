@@ -42,9 +42,11 @@ LAYERS = {
         "embeddings",
         "quantizer",
         "sid_report",
+        "baselines",
         "evaluate",
         "trainer",
         "run",
+        "report",
         "steps",
     ),
     "service": (
