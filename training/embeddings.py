@@ -65,6 +65,8 @@ def load_vectors(path: Path, num_items: int) -> Vectors:
             f"{path}: shape {vectors.shape}, but the catalog has {num_items} items; "
             "give one row per row of items.parquet"
         )
+    if vectors.dtype.kind not in "fiu":
+        raise ModelError(f"{path}: holds {vectors.dtype} values; give numbers")
     checked: Vectors = vectors.astype(np.float32)
     if not np.isfinite(checked).all():
         row = int(np.flatnonzero(~np.isfinite(checked).all(axis=1))[0])

@@ -118,7 +118,7 @@ def _explain(path: Path, error: Exception) -> NoReturn:
         raise ModelError(f"{path}: no such file") from error
     try:
         fault = _first_fault(path)
-    except (OSError, EOFError, zlib.error, csv.Error) as damage:
+    except (OSError, EOFError, zlib.error) as damage:
         raise ModelError(f"{path.name}: damaged ({damage}); fetch the file again") from error
     summary = str(error).partition("\n")[0]
     raise ModelError(fault or f"{path.name}: cannot be read: {summary}") from error
@@ -162,11 +162,14 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     # A quoted field may hold line breaks: each record comes with the line it starts on.
-    reader = csv.reader(line.decode("utf-8") for _, line in _lines(path))
+    reader = csv.reader((line.decode("utf-8") for _, line in _lines(path)), strict=True)
     start = 1
-    for record in reader:
-        yield start, record
-        start = reader.line_num + 1
+    try:
+        for record in reader:
+            yield start, record
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise ModelError(f"{path.name}, line {start}: {error}; is a quote left open?") from error
 
 
 def _is_json_object(text: str) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from model.errors import ModelError
@@ -120,4 +121,31 @@ def test_a_missing_folder_a_missing_file_and_two_files_are_named(tmp_path: Path)
     (folder / "items.jsonl").unlink()
     (folder / "interactions.csv").unlink()
     with pytest.raises(ModelError, match=r"no items file; expected one of items.jsonl, items.tsv"):
+        load(folder)
+
+
+def test_damaged_parquet_is_named_whether_packed_or_not(tmp_path: Path) -> None:
+    """A wrong compression and a cut file give one line each."""
+    folder = write_folder(tmp_path, b"", events_name="interactions.parquet")
+    (folder / "interactions.parquet").rename(folder / "interactions.parquet.gz")
+
+    with pytest.raises(ModelError, match=r"interactions\.parquet\.gz: cannot be read"):
+        load(folder)
+
+
+def test_an_open_quote_is_named(tmp_path: Path) -> None:
+    """The rest of the file would be one field."""
+    events = 'user_id,item_id,timestamp\nu,a,1\nu,"b,2\nu,c,3\n'
+
+    with pytest.raises(ModelError, match=r"interactions\.csv, line 3: "):
+        load(write_folder(tmp_path, events, events_name="interactions.csv"))
+
+
+def test_parquet_has_rows_instead_of_lines(tmp_path: Path) -> None:
+    """Counted from 1."""
+    folder = write_folder(tmp_path, events_name="interactions.parquet")
+    columns = {"user_id": ["u", "u"], "item_id": ["a", None], "position": [0, 1]}
+    pl.DataFrame(columns).write_parquet(folder / "interactions.parquet")
+
+    with pytest.raises(ModelError, match=r"interactions\.parquet, row 2: item_id is empty"):
         load(folder)
