@@ -62,10 +62,10 @@ def run_all(
             step(run)
 
 
-def main() -> None:
-    """Run the command line; a ModelError is one readable line and exit code 2."""
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a ModelError is one readable line and exit code 1."""
     try:
-        app()
+        app(arguments)
     except ModelError as error:
         sys.exit(f"error: {error}")
 

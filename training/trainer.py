@@ -151,8 +151,9 @@ def build_model(config: ModelConfig, settings: TrainerConfig, codebooks: tuple[T
         projection = torch.randn(width, config.d_model) / math.sqrt(width)
         for (first, end), codebook in zip(model.token_ranges, codebooks, strict=False):
             placed = codebook @ projection
-            placed = (placed - placed.mean(dim=0)) / placed.std().clamp(min=1e-6)
-            model.embedding.weight.data[first:end] = placed * settings.code_embedding_scale
+            placed = placed - placed.mean(dim=0)
+            spread = settings.code_embedding_scale / placed.std().clamp(min=1e-6)
+            model.embedding.weight.data[first:end] = placed * spread
     return model
 
 

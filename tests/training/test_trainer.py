@@ -1,0 +1,115 @@
+"""Training learns, validates with the served decoder, and resumes where it was cut off."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.factories import random_catalog, random_table, tiny_config
+from tests.training.data_folders import histories_of
+from training.config import TrainerConfig
+from training.splits import leave_one_out
+from training.trainer import StampModule, build_model, fit
+from training.windows import Batch, Windows
+
+SETTINGS = TrainerConfig(
+    max_steps=24,
+    batch_tokens=256,
+    learning_rate=5e-3,
+    warmup_steps=2,
+    validate_every=8,
+    resume_every=5,
+)
+
+
+class PowerCutError(Exception):
+    """The machine goes away in the middle of a step."""
+
+
+class Interrupted(StampModule):
+    """Stops dead when it is about to do a given step."""
+
+    last_step = 13
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """Work until the cut."""
+        if self.global_step == self.last_step:
+            raise PowerCutError
+        return super().training_step(batch, number)
+
+
+def module_of(kind: type[StampModule] = StampModule, **changes: Any) -> StampModule:
+    """A tiny model over histories that walk through the catalog in order."""
+    settings = SETTINGS.model_copy(update=changes)
+    table, config = random_table(), tiny_config()
+    split = leave_one_out(histories_of(*([(u + n) % 40 for n in range(14)] for u in range(40))))
+    windows = Windows(split.train, table, config, settings.num_future_items)
+    codebooks = tuple(torch.randn(size, 4) for size in config.codebook_sizes)
+    model = build_model(config, settings, codebooks)
+    return kind(model, settings, windows, split.valid, random_catalog(table))
+
+
+def weights_of(module: StampModule) -> dict[str, Tensor]:
+    """All weights, MAP heads included."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+    """Cut off at step 13 and run again: the same best weights, bit for bit."""
+    whole = module_of()
+    expected = fit(whole, tmp_path / "whole")
+
+    with pytest.raises(PowerCutError):
+        fit(module_of(Interrupted), tmp_path / "cut")
+    resumed = module_of()
+    found = fit(resumed, tmp_path / "cut")
+
+    assert found == expected
+    torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+
+
+def test_training_learns_what_is_there_to_learn(tmp_path: Path) -> None:
+    """Histories that step to the next item: far better than chance after a few hundred steps."""
+    module = module_of(max_steps=200, validate_every=100, resume_every=100)
+
+    recall = fit(module, tmp_path)
+
+    assert recall > 0.6  # chance is 10 of 40, less the seen ones: about 0.3
+    assert (tmp_path / "csv" / "metrics.csv").read_text().startswith("epoch,")
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    """With a learning rate of nothing there is nothing to wait for."""
+    module = module_of(learning_rate=1e-12, max_steps=200, validate_every=5, patience=2)
+
+    fit(module, tmp_path)
+
+    steps = [path.stem for path in (tmp_path / "checkpoints").glob("resume-*")]
+    assert steps == ["resume-step=15"]
+
+
+def test_code_embeddings_may_start_from_their_centroids() -> None:
+    """Codes with near centroids start with near embeddings, at the spread asked for."""
+    config = tiny_config(codebook_sizes=(3,))
+    near = torch.tensor([[1.0, 0.0], [0.99, 0.01], [-1.0, 0.5]])
+
+    model = build_model(config, SETTINGS.model_copy(update={"code_embedding_scale": 0.5}), (near,))
+
+    rows = model.embedding.weight[slice(*model.token_ranges[0])]
+    assert torch.dist(rows[0], rows[1]) < torch.dist(rows[0], rows[2]) / 5
+    assert rows.std().item() == pytest.approx(0.5, rel=0.05)
+
+
+def test_the_learning_rate_rises_then_falls() -> None:
+    """Linear warm-up to the full rate, half a cosine down to a fiftieth."""
+    module = module_of(warmup_steps=4, max_steps=100)
+
+    rates = [module._rate(step) for step in (0, 3, 50, 100)]
+
+    assert rates[0] == pytest.approx(0.25, rel=0.01)
+    assert rates[1] == pytest.approx(1.0, rel=0.01)
+    assert rates[2] == pytest.approx(0.51, rel=0.01)
+    assert rates[3] == pytest.approx(0.02)
