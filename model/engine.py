@@ -77,7 +77,15 @@ class Answer:
 class Engine:
     """A bundle ready to answer. Use it from one thread at a time."""
 
-    def __init__(self, manifest: Manifest, model: T5, sids: SidTable, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        model: T5,
+        sids: SidTable,
+        catalog: Catalog,
+        *,
+        retention_ratios: Collection[float] = (),
+    ) -> None:
         """Answer with a model as it is, e.g. in the middle of its training.
 
         Args:
@@ -85,6 +93,7 @@ class Engine:
             model: in eval mode whenever `recommend` is called.
             sids: of every item.
             catalog: same items, same order.
+            retention_ratios: allowed beside the manifest's, to validate them.
         """
         self.manifest = manifest
         self.model = model
@@ -92,7 +101,7 @@ class Engine:
         self.catalog = catalog
         self.device = model.embedding.weight.device
         self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-        self.retention_ratios = _retention_ratios(manifest)
+        self.retention_ratios = _retention_ratios(manifest, retention_ratios)
         trie = SidTrie.from_sids(sids.sids)
         self._ancestry = TrieAncestry(trie)
         self._trie = trie.to(self.device)
@@ -238,9 +247,9 @@ class _Found:
         return self.leaves[row], self.scores[row], self.terms[row]
 
 
-def _retention_ratios(manifest: Manifest) -> tuple[float, ...]:
+def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:
     validated = {profile.retention_ratio for profile in manifest.sap_profile}
-    return tuple(sorted(validated | {manifest.model.default_retention_ratio}))
+    return tuple(sorted({*validated, *more, manifest.model.default_retention_ratio}))
 
 
 def _length_buckets(max_items: int) -> tuple[int, ...]:
