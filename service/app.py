@@ -1,0 +1,158 @@
+"""create_app: the only place where parts are built and joined."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from model.bundle import latest
+from model.engine import Engine
+from model.errors import ModelError
+from service import __version__
+from service.batcher import Batcher, BatchLimits
+from service.history import HistoryStore, open_store
+from service.lifecycle import Lifecycle
+from service.middleware import BodyLimit, RequestLog
+from service.problems import install_error_handlers
+from service.recommender import Job, Recommender, Result, compute, num_tokens, prepare
+from service.routes import router
+from service.schemas import RecommendRequest
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+
+def load_engine(settings: Settings) -> Engine:
+    """The newest version in the bundle folder, or BundleError."""
+    return Engine.load(
+        latest(settings.bundle_dir),
+        device=settings.device,
+        dtype=settings.dtype,
+        num_threads=settings.num_threads,
+    )
+
+
+def create_app(
+    settings: Settings,
+    engine_loader: Callable[[Settings], Engine] = load_engine,
+    on_ready: Callable[[Engine], None] = lambda _: None,
+) -> FastAPI:
+    """The service as an ASGI app; StartupError when the history store does not open.
+
+    It answers from the start; the engine is loaded and warmed on the model thread meanwhile, and
+    handed to `on_ready` when that is done.
+    """
+    store = open_store(settings.history_url, max_items=settings.max_history_items)
+    lifecycle = Lifecycle()
+    app = FastAPI(
+        title="STAMP Recommender",
+        version=__version__,
+        summary="Generative recommendation: which items a user is most likely to want next.",
+        lifespan=_Lifespan(settings, engine_loader, on_ready, store, lifecycle).span,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.state.settings = settings
+    app.state.lifecycle = lifecycle
+    app.state.recommender = None
+    app.include_router(router)
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestLog)
+    install_error_handlers(app)
+    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
+    return app
+
+
+@dataclass(frozen=True)
+class _Lifespan:
+    """From the first request to the last: the engine comes up behind an app that answers."""
+
+    settings: Settings
+    engine_loader: Callable[[Settings], Engine]
+    on_ready: Callable[[Engine], None]
+    store: HistoryStore
+    lifecycle: Lifecycle
+
+    @asynccontextmanager
+    async def span(self, app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+            stack.callback(model_thread.shutdown, wait=False, cancel_futures=True)
+            starting = asyncio.create_task(self._start(app, model_thread, stack))
+            starting.add_done_callback(self._note_failure)
+            yield
+            self.lifecycle.drain()
+            starting.cancel()
+            await asyncio.wait([starting])
+
+    async def _start(self, app: FastAPI, model_thread: Executor, stack: AsyncExitStack) -> None:
+        """Load, warm, and let requests in."""
+        loop = asyncio.get_running_loop()
+        engine = await loop.run_in_executor(model_thread, self.engine_loader, self.settings)
+        self.lifecycle.advance("warming")
+        await loop.run_in_executor(model_thread, _warm_up, engine)
+        gc.freeze()  # what is loaded stays: the collector need not look at it again
+        batcher = self._batcher(engine, model_thread)
+        app.state.recommender = Recommender(
+            engine=engine,
+            batcher=await stack.enter_async_context(batcher),
+            max_beam_width=self.settings.max_beam_width,
+            default_deadline_ms=self.settings.default_deadline_ms,
+        )
+        self.lifecycle.advance("ready")
+        self.on_ready(engine)
+
+    def _batcher(
+        self, engine: Engine, model_thread: Executor
+    ) -> Batcher[RecommendRequest, Job, Result]:
+        return Batcher(
+            prepare=partial(prepare, self.store, engine.catalog),
+            compute=partial(compute, engine, self.settings.default_beam_width),
+            num_tokens=partial(num_tokens, engine),
+            limits=BatchLimits(
+                max_queue_rows=self.settings.max_queue_rows,
+                max_batch_rows=self.settings.max_batch_rows,
+                max_batch_tokens=self.settings.max_batch_tokens,
+            ),
+            model_thread=model_thread,
+        )
+
+    def _note_failure(self, starting: asyncio.Task[None]) -> None:
+        """End the service when its start failed: without a model there is nothing to serve."""
+        if not starting.cancelled() and (error := starting.exception()):
+            bug = None if isinstance(error, ModelError) else error
+            log.error("start_failed", error=str(error), exc_info=bug)
+            self.lifecycle.fail(error)
+
+
+def _warm_up(engine: Engine) -> None:
+    """Run every shape once and make the catalogue's index: the first user need not wait."""
+    engine.warm_up()
+    engine.catalog.index_of("")
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The API's description, in which failures have the media type they really have."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes
+        )
+        operations = [operation for path in schema["paths"].values() for operation in path.values()]
+        for operation in operations:
+            for status, response in operation["responses"].items():
+                if not status.startswith("2"):
+                    problem = response["content"].pop("application/json")
+                    response["content"]["application/problem+json"] = problem
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,104 @@
+"""What goes wrong: StartupError, and ServiceError's children, each a status and a stable code."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from starlette.exceptions import HTTPException
+
+
+class StartupError(Exception):
+    """The service cannot start; the message is the one line its operator reads."""
+
+
+class ServiceError(HTTPException):
+    """A caller's mistake or our overload, answered with the class's status and stable code.
+
+    An HTTPException, because that is the one kind FastAPI lets pass while it reads a body.
+    """
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+        **extensions: str,
+    ) -> None:
+        headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
+        super().__init__(self.status, detail, headers)
+        self.errors = errors
+        self.extensions = extensions
+
+
+class InvalidJsonError(ServiceError):
+    """The body is not JSON."""
+
+    status = 400
+    code = "invalid_json"
+
+
+class InvalidRequestError(ServiceError):
+    """A field has a value this bundle or these settings do not allow."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body is not declared to be JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class BodyTooLargeError(ServiceError):
+    """The body is longer than max_body_bytes; the rest of it is not read."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class OverloadedError(ServiceError):
+    """The queue is full: refuse now rather than answer too late."""
+
+    status = 429
+    code = "overloaded"
+
+
+class NotReadyError(ServiceError):
+    """The service is loading, warming, draining, stalled or failed; `reason` says which."""
+
+    status = 503
+    code = "not_ready"
+
+
+class HistoryStoreError(ServiceError):
+    """The history store did not answer, or with something that is no history."""
+
+    status = 503
+    code = "history_unavailable"
+
+
+class DeadlineExceededError(ServiceError):
+    """The deadline passed first; what was still queued is never computed."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class ClientClosedRequestError(ServiceError):
+    """The client left before its answer; nobody reads this, but the log counts it."""
+
+    status = 499
+    code = "client_closed_request"
+
+
+class ModelFailedError(ServiceError):
+    """The model failed on this request's batch; the cause is in the log."""
+
+    status = 500
+    code = "internal_error"

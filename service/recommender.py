@@ -1,0 +1,206 @@
+"""The use case: request -> history -> batch of the model -> items, or what cold users get."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import structlog
+
+from model.catalog import Catalog
+from model.engine import Answer, Engine, Query, RankedItem
+from service.batcher import Batcher, Outcome
+from service.errors import HistoryStoreError, InvalidRequestError
+from service.history import HistoryStore
+from service.schemas import (
+    Explanation,
+    KeptItem,
+    ModelVersion,
+    RecommendedItem,
+    RecommendRequest,
+    RecommendResponse,
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request with its history as the model's catalogue knows it.
+
+    `history` holds item indices, oldest first; `unknown_items` what the request's own named beyond.
+    """
+
+    request: RecommendRequest
+    history: list[int]
+    unknown_items: list[str]
+    history_failed: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model thread gives back: an answer, or for a cold user popular item indices."""
+
+    job: Job
+    answer: Answer | None
+    popular: list[int]
+
+
+async def prepare(
+    store: HistoryStore, catalog: Catalog, requests: Sequence[RecommendRequest]
+) -> list[Job]:
+    """One job a request; stored histories come in one round trip, or none if the store fails."""
+    stored_for = [request for request in requests if request.history is None]
+    user_ids = [request.user_id for request in stored_for if request.user_id is not None]
+    failed = False
+    try:
+        histories = await store.get_many(user_ids) if user_ids else []
+    except HistoryStoreError as error:
+        log.warning("history_store_failed", error=error.detail, users=len(user_ids))
+        histories, failed = [[] for _ in user_ids], True
+    stored = iter(histories)
+    return [
+        _job(catalog, request, next(stored), history_failed=failed)
+        if request.history is None
+        else _job(catalog, request, request.history, history_failed=False)
+        for request in requests
+    ]
+
+
+def compute(engine: Engine, default_beam_width: int | None, jobs: Sequence[Job]) -> list[Result]:
+    """One result a job; those with a history share one batch of the model."""
+    queries = [_query(job, default_beam_width) for job in jobs if job.history]
+    answers = iter(engine.recommend(queries) if queries else [])
+    return [
+        Result(job, next(answers), [])
+        if job.history
+        else Result(job, None, engine.popular(job.request.limit, job.history))
+        for job in jobs
+    ]
+
+
+def num_tokens(engine: Engine, job: Job) -> int:
+    """History tokens the job brings into a batch."""
+    config = engine.manifest.model
+    return min(len(job.history), config.max_history_items) * config.tokens_per_item
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """One engine, and the batcher that feeds it."""
+
+    engine: Engine
+    batcher: Batcher[RecommendRequest, Job, Result]
+    max_beam_width: int
+    default_deadline_ms: int
+
+    async def recommend(
+        self, request: RecommendRequest, *, arrived_s: float
+    ) -> tuple[RecommendResponse, Outcome[Result]]:
+        """The response, and where its time went; the deadline counts from `arrived_s`.
+
+        `arrived_s` is on time.perf_counter's clock. Raises InvalidRequestError and what
+        Batcher.submit raises.
+        """
+        self._check(request)
+        deadline_s = arrived_s + (request.deadline_ms or self.default_deadline_ms) / 1000
+        outcome = await self.batcher.submit(request, timeout_s=deadline_s - time.perf_counter())
+        return self._response(outcome.answer), outcome
+
+    def _check(self, request: RecommendRequest) -> None:
+        """Refuse what this bundle or these settings do not allow."""
+        valid = self.engine.retention_ratios
+        if request.retention_ratio is not None and request.retention_ratio not in valid:
+            raise _invalid("retention_ratio", f"must be one of {', '.join(map(str, valid))}")
+        if request.beam_width is not None and request.beam_width > self.max_beam_width:
+            raise _invalid("beam_width", f"must be at most {self.max_beam_width}")
+
+    def _response(self, result: Result) -> RecommendResponse:
+        job, answer = result.job, result.answer
+        if answer is None:
+            items = [
+                self._item(index, rank, None) for rank, index in enumerate(result.popular, start=1)
+            ]
+        else:
+            items = [
+                self._ranked_item(ranked, rank, explain=job.request.explain)
+                for rank, ranked in enumerate(answer.items, start=1)
+            ]
+        manifest = self.engine.manifest
+        response = RecommendResponse(
+            recommendation_id=uuid4().hex,
+            model=ModelVersion(name=manifest.name, version=manifest.version),
+            items=items,
+            source="popularity" if answer is None else "model",
+            short=len(items) < job.request.limit,
+            degraded=["history"] if job.history_failed else [],
+            unknown_items=job.unknown_items,
+        )
+        if answer is not None and answer.kept_history is not None:
+            response.explanation = self._explanation(job, answer, answer.kept_history)
+        return response
+
+    def _item(self, item_index: int, rank: int, score: float | None) -> RecommendedItem:
+        catalog = self.engine.catalog
+        return RecommendedItem(
+            item_id=catalog.item_ids[item_index],
+            rank=rank,
+            score=score,
+            title=catalog.titles[item_index],
+        )
+
+    def _ranked_item(self, ranked: RankedItem, rank: int, *, explain: bool) -> RecommendedItem:
+        item = self._item(ranked.item_index, rank, ranked.score)
+        if explain and ranked.level_log_probs is not None:
+            item.sid = list(ranked.sid)
+            item.level_log_probs = list(ranked.level_log_probs)
+        return item
+
+    def _explanation(
+        self, job: Job, answer: Answer, kept_history: Sequence[tuple[int, int]]
+    ) -> Explanation:
+        item_ids = self.engine.catalog.item_ids
+        kept = [
+            KeptItem(item_id=item_ids[job.history[position]], num_tokens=num_tokens)
+            for position, num_tokens in kept_history
+        ]
+        return Explanation(
+            tokens_in=answer.tokens_in, tokens_kept=answer.tokens_kept, kept_history=kept
+        )
+
+
+def _job(
+    catalog: Catalog, request: RecommendRequest, item_ids: Sequence[str], *, history_failed: bool
+) -> Job:
+    """The request's job; ids the catalogue does not know are reported if the request named them."""
+    indices = [catalog.index_of(item_id) for item_id in item_ids]
+    unknown = {
+        item_id: None for item_id, index in zip(item_ids, indices, strict=True) if index is None
+    }
+    return Job(
+        request=request,
+        history=[index for index in indices if index is not None],
+        unknown_items=list(unknown) if request.history is not None else [],
+        history_failed=history_failed,
+    )
+
+
+def _query(job: Job, default_beam_width: int | None) -> Query:
+    """What the engine is asked; the default beam width gives way to a higher limit."""
+    request = job.request
+    beam_width = request.beam_width
+    if beam_width is None and default_beam_width is not None:
+        beam_width = max(request.limit, default_beam_width)
+    return Query(
+        history=job.history,
+        limit=request.limit,
+        beam_width=beam_width,
+        retention_ratio=request.retention_ratio,
+        exclude_seen=request.exclude_seen,
+        explain=request.explain,
+    )
+
+
+def _invalid(name: str, detail: str) -> InvalidRequestError:
+    errors = [{"pointer": f"/{name}", "code": "not_allowed", "detail": detail}]
+    return InvalidRequestError(f"/{name}: {detail}", errors=errors)

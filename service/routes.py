@@ -1,0 +1,167 @@
+"""Endpoints: parse, call, answer."""
+
+import inspect
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from service import __version__
+from service.disconnect import cancelled_on_disconnect
+from service.errors import (
+    BodyTooLargeError,
+    DeadlineExceededError,
+    InvalidJsonError,
+    InvalidRequestError,
+    ModelFailedError,
+    NotReadyError,
+    OverloadedError,
+    ServiceError,
+    UnsupportedMediaTypeError,
+)
+from service.lifecycle import Lifecycle
+from service.logs import record_of
+from service.recommender import Recommender
+from service.schemas import (
+    MAX_DEADLINE_MS,
+    MAX_LIMIT,
+    Health,
+    Info,
+    Limits,
+    ModelInfo,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+)
+from service.settings import Settings
+
+RETRY_AFTER_S = 2.0
+DETAILS = {
+    "loading": "The model is being loaded.",
+    "warming": "The model is being warmed up.",
+    "draining": "The service is stopping.",
+    "stalled": "A batch has been running for too long.",
+    "failed": "The model could not be loaded.",
+}
+
+
+def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says about an endpoint's failures."""
+    return {
+        error.status: {"model": Problem, "description": f"`{error.code}`: {inspect.getdoc(error)}"}
+        for error in errors
+    }
+
+
+router = APIRouter(redirect_slashes=False)
+
+
+# Dependencies are coroutines because FastAPI runs plain functions in a thread, at 100 us each.
+
+
+async def lifecycle_of(request: Request) -> Lifecycle:
+    """Where the service is between start and end."""
+    lifecycle = request.app.state.lifecycle
+    assert isinstance(lifecycle, Lifecycle)
+    return lifecycle
+
+
+LifecycleDep = Annotated[Lifecycle, Depends(lifecycle_of)]
+
+
+async def recommender_of(request: Request) -> Recommender:
+    """The recommender, or NotReadyError as long as there is none."""
+    recommender: Recommender | None = request.app.state.recommender
+    if recommender is None:
+        raise _not_ready(request.app.state.lifecycle.state)
+    return recommender
+
+
+async def settings_of(request: Request) -> Settings:
+    """The settings the service was started with."""
+    settings = request.app.state.settings
+    assert isinstance(settings, Settings)
+    return settings
+
+
+RecommenderDep = Annotated[Recommender, Depends(recommender_of)]
+SettingsDep = Annotated[Settings, Depends(settings_of)]
+
+
+@router.post(
+    "/recommend",
+    response_model_exclude_unset=True,
+    responses=problems(
+        InvalidJsonError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidRequestError,
+        OverloadedError,
+        ModelFailedError,
+        NotReadyError,
+        DeadlineExceededError,
+    ),
+)
+async def recommend(
+    body: RecommendRequest, recommender: RecommenderDep, request: Request
+) -> RecommendResponse:
+    """Return the items this user is most likely to want next, best first."""
+    record = record_of(request.scope)
+    async with cancelled_on_disconnect(request.receive):
+        response, outcome = await recommender.recommend(body, arrived_s=record.started_s)
+    record.stages_ms = {
+        "queue": outcome.queue_ms,
+        "history": outcome.history_ms,
+        "model": outcome.model_ms,
+    }
+    record.fields |= {
+        "batch_rows": outcome.batch_rows,
+        "items": len(response.items),
+        "source": response.source,
+        "degraded": response.degraded,
+        "recommendation_id": response.recommendation_id,
+    }
+    return response
+
+
+@router.get("/health/live")
+async def live() -> Health:
+    """The process runs and its event loop answers."""
+    return Health(status="live")
+
+
+@router.get("/health/ready", responses=problems(NotReadyError))
+async def ready(lifecycle: LifecycleDep, settings: SettingsDep, request: Request) -> Health:
+    """The model is loaded and warm, batches get done, and the service is not stopping."""
+    if lifecycle.state != "ready":
+        raise _not_ready(lifecycle.state)
+    recommender: Recommender = request.app.state.recommender
+    if recommender.batcher.busy_s() > settings.stall_after_s:
+        raise _not_ready("stalled")
+    return Health(status="ready")
+
+
+@router.get("/info", responses=problems(NotReadyError))
+async def info(recommender: RecommenderDep, settings: SettingsDep) -> Info:
+    """What runs: the model, how good it was, and what a request may ask for."""
+    engine = recommender.engine
+    model = ModelInfo(
+        name=engine.manifest.name,
+        version=engine.manifest.version,
+        metrics=engine.manifest.metrics,
+        num_items=len(engine.catalog),
+        retention_ratios=list(engine.retention_ratios),
+        device=settings.device,
+        dtype=settings.dtype,
+    )
+    limits = Limits(
+        max_limit=MAX_LIMIT,
+        max_deadline_ms=MAX_DEADLINE_MS,
+        **settings.model_dump(include=set(Limits.model_fields)),
+    )
+    return Info(
+        service="STAMP Recommender", service_version=__version__, model=model, limits=limits
+    )
+
+
+def _not_ready(reason: str) -> NotReadyError:
+    return NotReadyError(DETAILS[reason], retry_after_s=RETRY_AFTER_S, reason=reason)

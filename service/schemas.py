@@ -1,0 +1,179 @@
+"""Request and response bodies. Fields are added, never renamed."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+MAX_LIMIT = 100
+MAX_DEADLINE_MS = 60_000
+
+Identifier = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class RecommendRequest(BaseModel):
+    """Who asks, and for how much; at least one of `user_id` and `history` is needed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    user_id: Identifier | None = Field(None, description="Whose stored history to go by.")
+    history: Annotated[list[Identifier], Field(max_length=10_000)] | None = Field(
+        None, description="Item ids, oldest first; overrides the stored history."
+    )
+    limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Items to return, at most.")
+    exclude_seen: bool = Field(True, description="Never return items of the history.")
+    filter: None = Field(None, description="Reserved: not supported yet.")
+    beam_width: int | None = Field(
+        None,
+        ge=1,
+        description="Prefixes kept per decoding step, at least `limit`; wider is slower.",
+    )
+    retention_ratio: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the history's tokens to keep; one of those `/info` lists.",
+    )
+    deadline_ms: int | None = Field(
+        None, ge=1, le=MAX_DEADLINE_MS, description="Answer 504 rather than later than this."
+    )
+    explain: bool = Field(False, description="Add semantic IDs and what was kept of the history.")
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _refuse_filter(cls, value: object) -> None:
+        if value is not None:
+            raise PydanticCustomError(
+                "not_supported", "filters are not supported yet; leave it out"
+            )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.user_id is None and self.history is None:
+            raise PydanticCustomError("user_or_history", "give user_id, history or both")
+        if self.beam_width is not None and self.beam_width < self.limit:
+            raise PydanticCustomError("beam_too_narrow", "beam_width must be at least limit")
+        return self
+
+
+class ModelVersion(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class RecommendedItem(BaseModel):
+    """One recommended item."""
+
+    item_id: str
+    rank: int = Field(description="1 is the best.")
+    score: float | None = Field(
+        description="Natural-log probability of the item's semantic ID; null unless from the model."
+    )
+    title: str | None
+    sid: list[int] | None = Field(
+        None, description="With `explain`: the semantic ID, a code a level."
+    )
+    level_log_probs: list[float] | None = Field(
+        None, description="With `explain`: the score's summands, one a level."
+    )
+
+
+class KeptItem(BaseModel):
+    """An item of the history that the model still saw after pruning."""
+
+    item_id: str
+    num_tokens: int = Field(description="Tokens of the item that were kept.")
+
+
+class Explanation(BaseModel):
+    """What the model saw of the history."""
+
+    tokens_in: int = Field(description="History tokens before pruning.")
+    tokens_kept: int = Field(description="History tokens after pruning.")
+    kept_history: list[KeptItem] = Field(description="Oldest first.")
+
+
+class RecommendResponse(BaseModel):
+    """The items a user is most likely to want next, best first."""
+
+    recommendation_id: str
+    model: ModelVersion
+    items: list[RecommendedItem]
+    source: Literal["model", "popularity"] = Field(
+        description="`popularity` when no known item is in the history."
+    )
+    short: bool = Field(description="Fewer items than `limit` were left to recommend.")
+    degraded: list[Literal["history"]] = Field(
+        description="What failed, yet did not stop the answer."
+    )
+    unknown_items: list[str] = Field(
+        description="Items of the request's `history` that this model does not know; skipped."
+    )
+    explanation: Explanation | None = Field(None, description="With `explain`, from the model.")
+
+
+class Health(BaseModel):
+    """What a probe reads when all is well."""
+
+    status: Literal["live", "ready"]
+
+
+class Limits(BaseModel):
+    """What a request may ask for, and what the service takes at once."""
+
+    max_limit: int
+    max_beam_width: int
+    max_deadline_ms: int
+    default_deadline_ms: int
+    max_body_bytes: int
+    max_queue_rows: int
+    max_batch_rows: int
+    max_batch_tokens: int
+
+
+class ModelInfo(ModelVersion):
+    """The model that answers now."""
+
+    metrics: dict[str, float] = Field(
+        description="Measured on the test split when it was exported."
+    )
+    num_items: int
+    retention_ratios: list[float] = Field(description="Those a request may ask for; 1 keeps all.")
+    device: str
+    dtype: str
+
+
+class Info(BaseModel):
+    """The running service."""
+
+    service: str
+    service_version: str
+    model: ModelInfo
+    limits: Limits
+
+
+class FieldError(BaseModel):
+    """One field that is wrong."""
+
+    pointer: str = Field(description='JSON pointer into the body; "" is the body itself.')
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details: what every failure is answered with."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="Stable; docs/operations.md lists them.")
+    request_id: str
+    errors: list[FieldError]
+    reason: Literal["loading", "warming", "draining", "stalled", "failed"] | None = Field(
+        None, description="With code `not_ready`: why."
+    )

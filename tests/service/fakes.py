@@ -1,0 +1,95 @@
+"""A stand-in for Engine: answers at once and predictably, remembers what it was asked, can hang.
+
+It knows NUM_ITEMS items, item-0 to item-19; the lower the number, the more popular. To a history
+it answers the items that follow the newest one, in order and round the end.
+"""
+
+import asyncio
+import threading
+from collections.abc import Collection, Sequence
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from model.bundle import Manifest
+from model.catalog import Catalog
+from model.config import ModelConfig
+from model.engine import Answer, Engine, Query, RankedItem
+
+NUM_ITEMS = 20
+PATIENCE_S = 20.0
+
+
+class FakeEngine:
+    """What the service uses of Engine. `gate` holds up every batch while it is not set."""
+
+    retention_ratios = (0.5, 1.0)
+
+    def __init__(self) -> None:
+        self.manifest = Manifest(
+            name="fake",
+            version="1",
+            created_at="2026-01-01T00:00:00Z",
+            model=ModelConfig(codebook_sizes=(4, 4, 4), max_history_items=10),
+            training={},
+            metrics={"recall@10": 0.5},
+            sap_profile=(),
+            files={},
+        )
+        self.catalog = Catalog(
+            item_ids=[f"item-{index}" for index in range(NUM_ITEMS)],
+            titles=[None, *(f"Title {index}" for index in range(1, NUM_ITEMS))],
+            popularity=np.arange(NUM_ITEMS, 0, -1),
+            attributes=pl.DataFrame(),
+        )
+        self.batches: list[list[Query]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self._begun = threading.Semaphore(0)
+
+    def as_engine(self) -> Engine:
+        """This object, for the type checker."""
+        return cast("Engine", self)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Rows of each batch, the first one first."""
+        return [len(batch) for batch in self.batches]
+
+    async def until_busy(self) -> None:
+        """Wait until one more batch has begun."""
+        assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
+
+    def warm_up(self) -> None:
+        """Nothing to warm."""
+
+    def popular(self, limit: int, exclude: Collection[int]) -> list[int]:
+        """The lowest numbers outside `exclude`."""
+        return [index for index in range(NUM_ITEMS) if index not in exclude][:limit]
+
+    def recommend(self, queries: Sequence[Query]) -> list[Answer]:
+        """One answer a query, as soon as the gate is open."""
+        self.batches.append(list(queries))
+        self._begun.release()
+        assert self.gate.wait(PATIENCE_S)
+        if self.failure is not None:
+            raise self.failure
+        return [_answer(query) for query in queries]
+
+
+def _answer(query: Query) -> Answer:
+    following = [(query.history[-1] + step) % NUM_ITEMS for step in range(1, NUM_ITEMS + 1)]
+    legal = [index for index in following if not (query.exclude_seen and index in query.history)]
+    items = [
+        RankedItem(index, -float(rank), (index, 0, 0), (-float(rank), 0.0, 0.0))
+        for rank, index in enumerate(legal[: query.limit], start=1)
+    ]
+    last = len(query.history) - 1
+    return Answer(
+        items=items,
+        tokens_in=3 * len(query.history),
+        tokens_kept=2,
+        kept_history=[(last, 2)] if query.explain else None,
+    )

@@ -1,0 +1,289 @@
+"""Batcher: what waits together shares a batch; limits, deadlines and leavers are kept to."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.batcher import Batcher, BatchLimits, Outcome
+from service.errors import (
+    DeadlineExceededError,
+    ModelFailedError,
+    NotReadyError,
+    OverloadedError,
+)
+
+PATIENCE_S = 20.0
+LIMITS = BatchLimits(max_queue_rows=8, max_batch_rows=4, max_batch_tokens=100)
+
+
+class Work:
+    """Requests are numbers; a job is the request and as many tokens; the answer is its tenfold."""
+
+    def __init__(self) -> None:
+        self.prepared: list[list[int]] = []
+        self.computed: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.failing: set[int] = set()
+        self._begun = threading.Semaphore(0)
+
+    async def prepare(self, requests: Sequence[int]) -> list[int]:
+        """Note the requests."""
+        self.prepared.append(list(requests))
+        if self.failing & {-request for request in requests}:
+            raise RuntimeError("cannot prepare")
+        return list(requests)
+
+    def compute(self, jobs: Sequence[int]) -> list[int]:
+        """Note the jobs, wait for the gate, answer."""
+        self.computed.append(list(jobs))
+        self._begun.release()
+        assert self.gate.wait(PATIENCE_S)
+        if self.failing & set(jobs):
+            raise RuntimeError("cannot compute")
+        return [10 * job for job in jobs]
+
+    async def until_busy(self) -> None:
+        """Wait until one more batch has begun."""
+        assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
+
+
+IntBatcher = Batcher[int, int, int]
+
+
+@pytest.fixture
+def work() -> Work:
+    """The work behind `batcher`."""
+    return Work()
+
+
+def batcher_of(work: Work, limits: BatchLimits = LIMITS) -> IntBatcher:
+    """A batcher for this work, on a thread of its own."""
+    return Batcher(
+        prepare=work.prepare,
+        compute=work.compute,
+        num_tokens=int,
+        limits=limits,
+        model_thread=ThreadPoolExecutor(1),
+    )
+
+
+@pytest.fixture
+async def batcher(work: Work) -> AsyncIterator[IntBatcher]:
+    """A running batcher."""
+    async with batcher_of(work) as batcher:
+        yield batcher
+        work.gate.set()
+
+
+Submitted = asyncio.Task[Outcome[int]]
+
+
+async def submit(batcher: IntBatcher, *requests: int, timeout_s: float = 60) -> list[Submitted]:
+    """Submit requests in this order; they wait when this returns."""
+    tasks = [
+        asyncio.create_task(batcher.submit(request, timeout_s=timeout_s)) for request in requests
+    ]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def answers(tasks: Sequence[Submitted]) -> list[int]:
+    """The answers of all tasks."""
+    return [outcome.answer for outcome in await asyncio.gather(*tasks)]
+
+
+async def test_requests_that_wait_together_share_one_batch(work: Work, batcher: IntBatcher) -> None:
+    """Four concurrent requests cost one batch, and each gets its own answer."""
+    found = await answers(await submit(batcher, 1, 2, 3, 4))
+
+    assert found == [10, 20, 30, 40]
+    assert work.prepared == [[1, 2, 3, 4]]
+    assert work.computed == [[1, 2, 3, 4]]
+
+
+async def test_what_arrives_during_a_batch_forms_the_next(work: Work, batcher: IntBatcher) -> None:
+    """Nothing waits for a timer: the thread is free, the queue is the batch."""
+    work.gate.clear()
+    first = await submit(batcher, 1)
+    await work.until_busy()
+    later = [*await submit(batcher, 2), *await submit(batcher, 3)]
+    work.gate.set()
+
+    assert await answers([*first, *later]) == [10, 20, 30]
+    assert work.computed == [[1], [2, 3]]
+
+
+async def test_a_batch_has_at_most_max_batch_rows(work: Work, batcher: IntBatcher) -> None:
+    """The rest waits, in order."""
+    found = await answers(await submit(batcher, 1, 2, 3, 4, 5, 6))
+
+    assert found == [10, 20, 30, 40, 50, 60]
+    assert work.computed == [[1, 2, 3, 4], [5, 6]]
+
+
+async def test_a_batch_has_at_most_max_batch_tokens_with_padding(
+    work: Work, batcher: IntBatcher
+) -> None:
+    """Rows count as long as the longest; what does not fit is not prepared twice."""
+    found = await answers(await submit(batcher, 30, 40, 10, 20))
+
+    assert found == [300, 400, 100, 200]
+    assert work.prepared == [[30, 40, 10, 20]]
+    assert work.computed == [[30, 40], [10, 20]]
+
+
+async def test_a_request_over_the_token_budget_is_a_batch_of_its_own(
+    work: Work, batcher: IntBatcher
+) -> None:
+    """It neither hangs nor takes others along."""
+    found = await answers(await submit(batcher, 1, 500, 2))
+
+    assert found == [10, 5000, 20]
+    assert work.computed == [[1], [500], [2]]
+
+
+async def test_a_full_queue_refuses(work: Work, batcher: IntBatcher) -> None:
+    """Rows that wait count, those being computed do not; the caller learns when to come back."""
+    work.gate.clear()
+    first = await submit(batcher, 100)
+    await work.until_busy()
+    waiting = await submit(batcher, 1, 2, 3, 4, 5, 6, 7, 8)
+
+    with pytest.raises(OverloadedError) as refused:
+        await batcher.submit(9, timeout_s=60)
+
+    assert refused.value.headers == {"Retry-After": "1"}
+
+    work.gate.set()
+    assert len(await answers([*first, *waiting])) == 9
+
+
+async def test_a_deadline_in_the_queue_saves_the_computation(
+    work: Work, batcher: IntBatcher
+) -> None:
+    """The caller learns at once, though the model is busy, and the row is never computed."""
+    work.gate.clear()
+    first = await submit(batcher, 1)
+    await work.until_busy()
+    (late,) = await submit(batcher, 2, timeout_s=0.001)
+
+    with pytest.raises(DeadlineExceededError):
+        await late
+
+    work.gate.set()
+    later = await submit(batcher, 3)
+    assert await answers([*first, *later]) == [10, 30]
+    assert work.computed == [[1], [3]]
+
+
+async def test_a_deadline_during_the_computation_is_kept_too(
+    work: Work, batcher: IntBatcher
+) -> None:
+    """The answer comes later to nobody; its batch mates get theirs."""
+    work.gate.clear()
+    patient, hasty = [*await submit(batcher, 1), *await submit(batcher, 2, timeout_s=0.001)]
+
+    with pytest.raises(DeadlineExceededError):
+        await hasty
+
+    work.gate.set()
+    assert await answers([patient]) == [10]
+
+
+async def test_a_deadline_that_has_passed_computes_nothing(work: Work, batcher: IntBatcher) -> None:
+    """A request may have spent its time before it came here."""
+    work.gate.clear()
+    first = await submit(batcher, 1)
+    await work.until_busy()
+
+    with pytest.raises(DeadlineExceededError):
+        await batcher.submit(2, timeout_s=-1)
+
+    work.gate.set()
+    assert await answers(first) == [10]
+
+
+async def test_a_carried_row_may_die_while_it_waits(work: Work, batcher: IntBatcher) -> None:
+    """Prepared, over the budget of its batch, then out of time: dropped all the same."""
+    work.gate.clear()
+    first = asyncio.create_task(batcher.submit(99, timeout_s=60))
+    carried = asyncio.create_task(batcher.submit(98, timeout_s=0.05))
+    await work.until_busy()
+
+    with pytest.raises(DeadlineExceededError):
+        await carried
+
+    work.gate.set()
+    assert await answers([first]) == [990]
+    assert await answers(await submit(batcher, 1)) == [10]
+    assert work.prepared == [[99, 98], [1]]
+    assert work.computed == [[99], [1]]
+
+
+async def test_who_leaves_makes_room(work: Work, batcher: IntBatcher) -> None:
+    """A cancelled caller's row leaves the queue at once and is never computed."""
+    work.gate.clear()
+    first = await submit(batcher, 100)
+    await work.until_busy()
+    waiting = await submit(batcher, 1, 2, 3, 4, 5, 6, 7, 8)
+    waiting[0].cancel()
+    await asyncio.wait([waiting[0]])
+    last = await submit(batcher, 9)
+    work.gate.set()
+
+    assert len(await answers([*first, *waiting[1:], *last])) == 9
+    assert work.computed == [[100], [2, 3, 4, 5], [6, 7, 8, 9]]
+
+
+async def test_a_failing_batch_fails_its_rows_only(work: Work, batcher: IntBatcher) -> None:
+    """Whatever the model raises, the next batch is computed as if nothing had been."""
+    work.failing = {1}
+    failed = await submit(batcher, 1, 2)
+    await asyncio.wait(failed)
+
+    assert [type(task.exception()) for task in failed] == [ModelFailedError, ModelFailedError]
+    assert await answers(await submit(batcher, 3)) == [30]
+
+
+async def test_a_failing_preparation_fails_its_rows_only(work: Work, batcher: IntBatcher) -> None:
+    """The same goes for the step before."""
+    work.failing = {-1}
+    failed = await submit(batcher, 1, 2)
+    await asyncio.wait(failed)
+
+    assert [type(task.exception()) for task in failed] == [ModelFailedError, ModelFailedError]
+    assert work.computed == []
+    assert await answers(await submit(batcher, 3)) == [30]
+
+
+async def test_stages_add_up(work: Work, batcher: IntBatcher) -> None:
+    """Waiting counts as queue time, computing as model time; the batch's size is told."""
+    work.gate.clear()
+    first = await submit(batcher, 1)
+    await work.until_busy()
+    later = await submit(batcher, 2, 3)
+    assert batcher.busy_s() > 0
+    work.gate.set()
+    await asyncio.gather(*first)
+    outcome = (await asyncio.gather(*later))[0]
+
+    assert outcome.batch_rows == 2
+    assert min(outcome.queue_ms, outcome.history_ms, outcome.model_ms) >= 0
+    assert batcher.busy_s() == 0
+
+
+async def test_leaving_refuses_what_is_left(work: Work) -> None:
+    """Rows that wait and rows being computed fail as draining: nobody waits for ever."""
+    work.gate.clear()
+    async with batcher_of(work) as batcher:
+        computing = await submit(batcher, 1)
+        await work.until_busy()
+        waiting = await submit(batcher, 2)
+    work.gate.set()
+    await asyncio.wait([*computing, *waiting])
+
+    assert [type(task.exception()) for task in (*computing, *waiting)] == [NotReadyError] * 2

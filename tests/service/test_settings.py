@@ -1,0 +1,114 @@
+"""Settings: four sources in their order, and one readable line about what is wrong."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.errors import StartupError
+from service.settings import Settings, load_settings, without_password
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and the one setting without a default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STAMP_BUNDLE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each source shows where the stronger ones are silent."""
+    lines = ["STAMP_PORT=1", "STAMP_HOST=file", "STAMP_DEVICE=file", "OTHER=x"]
+    (folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setenv("STAMP_PORT", "2")
+    monkeypatch.setenv("STAMP_HOST", "variable")
+
+    settings = load_settings(port="3", host=None)
+
+    assert settings.port == 3
+    assert settings.host == "variable"
+    assert settings.device == "file"
+    assert settings.dtype == "float32"
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files leave them."""
+    monkeypatch.setenv("STAMP_NUM_THREADS", "")
+
+    assert load_settings().num_threads is None
+
+
+def test_an_unknown_variable_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typo is not silently ignored: the line names it."""
+    monkeypatch.setenv("STAMP_BUNDEL_DIR", "x")
+
+    with pytest.raises(StartupError, match=r"^STAMP_BUNDEL_DIR is not a setting"):
+        load_settings()
+
+
+def test_an_unknown_variable_in_the_file_refuses_to_start(folder: Path) -> None:
+    """The same goes for .env."""
+    (folder / ".env").write_text("STAMP_PROT=1\n", encoding="utf-8")
+
+    with pytest.raises(StartupError, match=r"^STAMP_PROT is not a setting"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("DTYPE", "float64"),
+        ("MAX_BEAM_WIDTH", "99"),
+        ("BUNDLE_DIR", "no/such/folder"),
+        ("DRAIN_DELAY_S", "-1"),
+    ],
+)
+def test_a_wrong_value_refuses_to_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """One line with the variable, its value and what is wrong."""
+    monkeypatch.setenv(f"STAMP_{name}", value)
+
+    with pytest.raises(StartupError) as error:
+        load_settings()
+
+    assert str(error.value).startswith(f"STAMP_{name}={value}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_bundle_folder_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line names the variable and the flag."""
+    monkeypatch.delenv("STAMP_BUNDLE_DIR")
+
+    with pytest.raises(StartupError, match=r"STAMP_BUNDLE_DIR \(--bundle-dir\) must be given"):
+        load_settings()
+
+
+def test_settings_do_not_change() -> None:
+    """Frozen: what was read at the start is what runs."""
+    settings = load_settings()
+
+    with pytest.raises(ValidationError):
+        settings.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://ann:secret@db:6379/0?x=1", "redis://ann:***@db:6379/0?x=1"),
+        ("redis://:secret@db", "redis://:***@db"),
+        ("sqlite:///a/b", "sqlite:///a/b"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_passwords_are_not_shown(folder: Path, url: str, shown: str) -> None:
+    """In messages and in what `config` prints."""
+    settings = Settings(_env_file=None, bundle_dir=folder, history_url=url)
+
+    assert without_password(url) == shown
+    assert settings.redacted()["history_url"] == shown
