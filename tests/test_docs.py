@@ -38,8 +38,8 @@ SECTIONS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 def text_files() -> list[Path]:
     """Every text file we ship, tests aside: they may quote what they forbid."""
     nested = [path for folder in (*FOLDERS, "training") for path in (ROOT / folder).rglob("*")]
-    files = [path for path in [*ROOT.iterdir(), *nested] if path.is_file()]
-    return [path for path in files if path.suffix in SUFFIXES]
+    top = [path for path in ROOT.iterdir() if not path.name.startswith((".coverage", ".env"))]
+    return [path for path in [*top, *nested] if path.is_file() and path.suffix in SUFFIXES]
 
 
 def code_of(document: Path) -> str:

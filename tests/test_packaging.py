@@ -1,6 +1,7 @@
 """The locks: each part of the next, all of it hashed, torch and all indexes left out."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,18 @@ def pins_of(lock: str) -> dict[str, str]:
 def test_a_lock_is_part_of_the_next(part: str, whole: str) -> None:
     """What was tested with `dev` is what `runtime` and `service` install."""
     assert pins_of(part).keys() <= pins_of(whole).keys()
+
+
+@pytest.mark.parametrize(
+    ("lock", "extras"), [("service", ()), ("runtime", ("train",)), ("dev", ("train", "dev"))]
+)
+def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
+    """Whoever adds a dependency locks it; torch is the one exception."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    groups = [project["optional-dependencies"][extra] for extra in extras]
+    asked = {re.split(r"[^\w-]", line)[0] for line in sum(groups, project["dependencies"])}
+
+    assert asked - {"torch"} <= {pin.partition("==")[0] for pin in pins_of(lock)}
 
 
 @pytest.mark.parametrize("lock", LOCKS)
