@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.t5 import T5, Prompt
+from model.backbone import Backbone, Prompt
 from model.trie import Exclusions, SidTrie
 
 
@@ -36,27 +36,29 @@ class Tail:
     """What the beams decoded so far, stored once per level and found by ancestry.
 
     Args:
-        remembered: per level, (blocks, 2, batch, beams of that level, heads, d_kv).
+        remembered: per level, (blocks, 2, batch, beams of that level, heads, d_kv); None at level 0
+            of a decoder-only model, whose prompt remembers for it.
         ancestors: (batch, beams, levels so far) int64: each beam's ancestor at each level.
         log_probs: (batch, beams, levels so far) float32.
     """
 
-    remembered: tuple[Tensor, ...]
+    remembered: tuple[Tensor | None, ...]
     ancestors: Tensor
     log_probs: Tensor
 
-    def gather(self) -> Tensor:
+    def gather(self) -> Tensor | None:
         """(blocks, 2, batch, beams, levels so far, heads, d_kv) of the current beams."""
         rows = torch.arange(self.ancestors.shape[0], device=self.ancestors.device)[:, None]
         levels = [
             states[:, :, rows, self.ancestors[..., level]]
             for level, states in enumerate(self.remembered)
+            if states is not None
         ]
-        return torch.stack(levels, dim=4)
+        return torch.stack(levels, dim=4) if levels else None
 
 
 def beam_search(
-    model: T5,
+    model: Backbone,
     prompt: Prompt,
     trie: SidTrie,
     beam_width: int,
@@ -132,7 +134,7 @@ def ranking_keys(scores: Tensor, nodes: Tensor) -> Tensor:
     return (ordered.long() << 32) | (0x7FFFFFFF - nodes)
 
 
-def _follow(tail: Tail | None, first: Tensor, parents: Tensor, terms: Tensor) -> Tail:
+def _follow(tail: Tail | None, first: Tensor | None, parents: Tensor, terms: Tensor) -> Tail:
     """Record where the new beams came from."""
     own = parents[..., None]
     if tail is None:

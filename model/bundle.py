@@ -23,9 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.backbone import Backbone
 from model.catalog import Catalog
-from model.config import ModelConfig
+from model.config import AnyModelConfig, T5Config
 from model.errors import BundleError, ModelError
+from model.qwen import Qwen
 from model.semantic_id import SidTable
 from model.t5 import T5
 
@@ -51,7 +53,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     name: str
     version: str
     created_at: str
-    model: ModelConfig
+    model: AnyModelConfig
     training: dict[str, JsonValue]
     """The recipe as it ran; for people, the service ignores it."""
     metrics: dict[str, float]
@@ -61,6 +63,11 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     """Every retention ratio that a request may ask for."""
     files: dict[str, str]
     """File name -> SHA-256 in hex."""
+
+
+def new_model(config: AnyModelConfig) -> Backbone:
+    """A model with fresh random weights."""
+    return T5(config) if isinstance(config, T5Config) else Qwen(config)
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,10 @@ class Bundle:
     codebooks: tuple[Tensor, ...]
     catalog: Catalog
 
-    def build_model(self) -> T5:
+    def build_model(self) -> Backbone:
         """The model with its weights, in eval mode, on the CPU in float32."""
         with torch.device("meta"):
-            skeleton = T5(self.manifest.model)
+            skeleton = new_model(self.manifest.model)
         expected = {name: tuple(value.shape) for name, value in skeleton.state_dict().items()}
         found = {name: tuple(value.shape) for name, value in self.weights.items()}
         wrong = sorted(n for n in expected.keys() | found if expected.get(n) != found.get(n))
@@ -85,7 +92,7 @@ class Bundle:
                 f"{WEIGHTS}: {wrong[0]} has shape {found.get(wrong[0])}, the manifest's model "
                 f"needs {expected.get(wrong[0])}; export the bundle again"
             )
-        model = T5(self.manifest.model)
+        model = new_model(self.manifest.model)
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -93,7 +100,7 @@ class Bundle:
 def save_bundle(
     folder: Path,
     manifest: Manifest,
-    model: T5,
+    model: Backbone,
     catalog: Catalog,
     sids: SidTable,
     codebooks: tuple[Tensor, ...],

@@ -1,8 +1,8 @@
 """What the weights depend on: frozen, validated, stored in every bundle's manifest."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 Codes = tuple[int, ...]
 
@@ -32,6 +32,11 @@ class PruningConfig(BaseModel, frozen=True, extra="forbid"):
     """At least this many items' worth of tokens stays."""
     count_padding: bool = False
     """Let padded queries vote (RASTP); makes answers depend on batch mates."""
+    centrality: Literal["sum", "mean", "last"] = "sum"
+    """Attention received in total, per query that can look, or from the newest queries only. In a
+    causal model more queries can look at older tokens, so "sum" favours them."""
+    last_queries: int = Field(default=16, ge=1)
+    """How many of the newest queries vote with centrality = "last"."""
 
     @classmethod
     def rastp(cls) -> Self:
@@ -48,12 +53,9 @@ class PruningConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
-    """Sizes and choices of a T5-like encoder-decoder over semantic IDs.
+    """What both backbones have in common."""
 
-    The defaults are TIGER's (arXiv:2305.05065): 4+4 blocks of 128, six heads of 64.
-    """
-
-    backbone: Literal["t5"] = "t5"
+    backbone: Literal["t5", "qwen"]
     codebook_sizes: Codes = Field(min_length=1)
     """Codes per level; the semantic ID has as many levels."""
     max_history_items: int = Field(default=20, ge=1)
@@ -65,16 +67,11 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     d_kv: int = Field(default=64, ge=1)
     """Width of one head."""
     d_ff: int = Field(default=1024, ge=1)
-    feed_forward: Literal["relu", "gated"] = "relu"
-    mlp_layers: Literal[1, 2] = 1
-    """Hidden layers of each feed-forward part; 2 is GRID's variant, with biases."""
     num_layers: int = Field(default=4, ge=1)
-    num_decoder_layers: int = Field(default=4, ge=1)
+    """Blocks that read the history."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     tie_outputs: bool = False
     """Score codes by their input embeddings instead of weights of their own."""
-    relative_attention_num_buckets: int = Field(default=32, ge=2)
-    relative_attention_max_distance: int = Field(default=128, ge=2)
     norm_epsilon: float = Field(default=1e-6, gt=0)
     pruning: PruningConfig | None = PruningConfig()
 
@@ -87,8 +84,6 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
                 f"pruning after block {self.pruning.layer} of {self.num_layers} saves nothing: "
                 "choose an earlier block"
             )
-        if self.feed_forward == "gated" and self.mlp_layers == 2:
-            raise ValueError("mlp_layers = 2 exists for relu only")
         return self
 
     @property
@@ -105,3 +100,55 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     def default_retention_ratio(self) -> float:
         """The ratio that the weights were trained with; 1 without pruning."""
         return 1.0 if self.pruning is None else self.pruning.retention_ratio
+
+
+class T5Config(ModelConfig, frozen=True, extra="forbid"):
+    """A T5-like encoder-decoder; the defaults are TIGER's (arXiv:2305.05065)."""
+
+    backbone: Literal["t5"] = "t5"
+    num_decoder_layers: int = Field(default=4, ge=1)
+    feed_forward: Literal["relu", "gated"] = "relu"
+    mlp_layers: Literal[1, 2] = 1
+    """Hidden layers of each feed-forward part; 2 is GRID's variant, with biases."""
+    relative_attention_num_buckets: int = Field(default=32, ge=2)
+    relative_attention_max_distance: int = Field(default=128, ge=2)
+
+    @model_validator(mode="after")
+    def _check_feed_forward(self) -> Self:
+        if self.feed_forward == "gated" and self.mlp_layers == 2:
+            raise ValueError("mlp_layers = 2 exists for relu only")
+        return self
+
+
+class QwenConfig(ModelConfig, frozen=True, extra="forbid"):
+    """A decoder-only model like Qwen2.5 (attention biases) or Qwen3 (normed queries and keys)."""
+
+    backbone: Literal["qwen"] = "qwen"
+    num_kv_heads: int = Field(default=2, ge=1)
+    """Heads of keys and values; each serves num_heads / num_kv_heads query heads."""
+    qk_norm: bool = True
+    """Norm queries and keys per head, as Qwen3 does."""
+    attention_bias: bool = False
+    """Biases of query, key and value, as in Qwen2.5."""
+    rope_theta: float = Field(default=1_000_000.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} is no multiple of num_kv_heads {self.num_kv_heads}"
+            )
+        if self.d_kv % 2:
+            raise ValueError(f"d_kv {self.d_kv} is odd: rotary positions turn pairs")
+        return self
+
+
+AnyModelConfig = Annotated[T5Config | QwenConfig, Field(discriminator="backbone")]
+
+_ADAPTER: TypeAdapter[T5Config | QwenConfig] = TypeAdapter(AnyModelConfig)
+
+
+def parse_model_config(fields: object) -> T5Config | QwenConfig:
+    """Validate a table such as a recipe's; it must name its backbone."""
+    return _ADAPTER.validate_python(fields)

@@ -9,22 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.config import ModelConfig
-from model.encoder import Encoded
+from model.config import T5Config
 from model.layers import (
     CrossAttention,
     FeedForward,
     RelativePositionBias,
     SelfAttention,
     attend_tail,
-    mask_bias,
 )
 
 
 class DecoderBlock(nn.Module):
     """Self-attention over the decoded codes, cross-attention over the history, feed-forward."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.dropout = config.dropout
         self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
@@ -74,7 +72,7 @@ class DecoderBlock(nn.Module):
 class Decoder(nn.Module):
     """Reads BOS and the codes so far; its state at level m predicts the code of level m."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_decoder_layers))
@@ -87,15 +85,14 @@ class Decoder(nn.Module):
         """Per block, the keys and values of the history, made once per request."""
         return tuple(block.cross.memory(encoded) for block in self._decoder_blocks())
 
-    def forward(self, hidden: Tensor, encoded: Encoded) -> Tensor:
+    def forward(self, hidden: Tensor, memory: Sequence[Tensor], memory_bias: Tensor) -> Tensor:
         """Teacher-forced: (batch, levels, d_model) embedded inputs -> states, normed."""
         rate, levels = self.config.dropout, hidden.shape[1]
         later = torch.ones(levels, levels, dtype=torch.bool, device=hidden.device).triu(1)
         bias = self.position_bias(levels).masked_fill(later, torch.finfo(hidden.dtype).min / 2)
-        memory_bias = mask_bias(encoded.mask, hidden.dtype)
         hidden = F.dropout(hidden, rate, self.training)
-        for block, memory in zip(self.blocks, self.memory(encoded.hidden), strict=True):
-            hidden = block(hidden, bias, memory, memory_bias)
+        for block, keys_values in zip(self.blocks, memory, strict=True):
+            hidden = block(hidden, bias, keys_values, memory_bias)
         return F.dropout(self.norm(hidden), rate, self.training)
 
     def step(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.config import ModelConfig, PruningConfig
+from model.config import PruningConfig, T5Config
 from model.layers import FeedForward, RelativePositionBias, SelfAttention, mask_bias
 from model.pruning import Cut, choose, token_importance
 
@@ -31,7 +31,7 @@ class Encoded:
 class EncoderBlock(nn.Module):
     """Self-attention and feed-forward, each on a normed copy, added to the residual stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.dropout = config.dropout
         self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
@@ -56,7 +56,7 @@ class EncoderBlock(nn.Module):
 class Encoder(nn.Module):
     """Blocks 0..layer see all tokens; the blocks after the cut see the kept ones only."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.backbone import Backbone
 from model.beam_search import Beams, beam_search
 from model.bundle import Bundle, Manifest, load_bundle
 from model.catalog import Catalog
 from model.errors import ModelError
 from model.pruning import Cut
 from model.semantic_id import SidTable
-from model.t5 import T5
 from model.trie import Exclusions, SidTrie, TrieAncestry
 
 DEFAULT_BEAM_WIDTH = 20
@@ -80,7 +80,7 @@ class Engine:
     def __init__(
         self,
         manifest: Manifest,
-        model: T5,
+        model: Backbone,
         sids: SidTable,
         catalog: Catalog,
         *,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.config import ModelConfig
+from model.config import T5Config
 
 
 def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -49,7 +49,7 @@ class RelativePositionBias(nn.Module):
 
     buckets: Tensor
 
-    def __init__(self, config: ModelConfig, *, bidirectional: bool, max_length: int) -> None:
+    def __init__(self, config: T5Config, *, bidirectional: bool, max_length: int) -> None:
         super().__init__()
         self.table = nn.Embedding(config.relative_attention_num_buckets, config.num_heads)
         position = torch.arange(max_length)
@@ -70,7 +70,7 @@ class RelativePositionBias(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head attention of a row over itself; queries, keys and values from one product."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.num_heads, self.d_kv, self.dropout = config.num_heads, config.d_kv, config.dropout
         width = config.num_heads * config.d_kv
@@ -110,7 +110,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of decoder states over encoder states, whose keys and values are made once."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.num_heads, self.d_kv, self.dropout = config.num_heads, config.d_kv, config.dropout
         width = config.num_heads * config.d_kv
@@ -159,7 +159,7 @@ def attend_tail(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tens
 class FeedForward(nn.Module):
     """The per-token part of a block: ReLU, gated GELU, or GRID's two-layer ReLU with biases."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: T5Config) -> None:
         super().__init__()
         self.dropout = config.dropout
         deep = config.mlp_layers == 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.t5 import T5
+from model.backbone import Backbone
 
 
 class FutureHeads(nn.Module):
@@ -29,7 +29,7 @@ class FutureHeads(nn.Module):
         return [norm(states + step(states)) for norm, step in pairs]
 
 
-def item_loss(model: T5, states: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
+def item_loss(model: Backbone, states: Tensor, codes: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy of items, as the mean over rows and levels.
 
     Args:
@@ -47,7 +47,7 @@ def item_loss(model: T5, states: Tensor, codes: Tensor, weights: Tensor) -> Tens
 
 
 def training_loss(
-    model: T5,
+    model: Backbone,
     heads: FutureHeads,
     tokens: Tensor,
     mask: Tensor,
@@ -69,7 +69,7 @@ def training_loss(
     Returns:
         the loss to minimise, and its next-item part.
     """
-    states = model.decode(model.encode(tokens, mask), targets[:, 0])
+    states = model.decode(model.prompt(tokens, mask), targets[:, 0])
     next_item = item_loss(model, states, targets[:, 0], exists[:, 0].float())
     loss = next_item
     for step, future in enumerate(heads(states), start=1):

@@ -67,19 +67,33 @@ def token_importance(
     else:
         importance = torch.ones(mask.shape, device=mask.device)
         if config.score != "norm":
-            importance = importance * attention_received(attention, mask, config.count_padding)
+            importance = importance * attention_received(attention, mask, config)
         if config.score != "attention":
             order = 1 if config.norm == "l1" else 2
             importance = importance * torch.linalg.vector_norm(hidden.float(), order, dim=-1)
     return importance.masked_fill(~mask, -torch.inf)
 
 
-def attention_received(attention: Tensor, mask: Tensor, count_padding: bool) -> Tensor:
-    """S_attn: (batch, heads, seq, seq) weights -> (batch, seq) float32, summed over queries."""
+def attention_received(attention: Tensor, mask: Tensor, config: PruningConfig) -> Tensor:
+    """S_attn: (batch, heads, seq, seq) weights -> (batch, seq) float32, summed over queries.
+
+    config.centrality "mean" divides by the queries that give a token any weight at all (in a
+    causal model the ones after it), "last" sums over the newest queries only (arXiv:2407.20485
+    discusses the bias of a plain sum towards old tokens).
+    """
     per_query = attention.float().sum(dim=1)
-    if count_padding:
-        return per_query.sum(dim=1)
-    return torch.einsum("bqk,bq->bk", per_query, mask.float())
+    votes = mask.float()
+    if config.count_padding:
+        votes = torch.ones_like(votes)
+    if config.centrality == "last":
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        newest = positions >= mask.sum(dim=1, keepdim=True) - config.last_queries
+        votes = votes * newest
+    received = torch.einsum("bqk,bq->bk", per_query, votes)
+    if config.centrality == "mean":
+        lookers = torch.einsum("bqk,bq->bk", (per_query > 0).float(), votes)
+        received = received / lookers.clamp(min=1)
+    return received
 
 
 def length_after_cut(seq: int, tokens_per_item: int, config: PruningConfig, ratio: float) -> int:

@@ -4,14 +4,15 @@ import numpy as np
 import polars as pl
 import torch
 
-from model.bundle import Bundle, Manifest, RetentionProfile
+from model.backbone import Backbone
+from model.bundle import Bundle, Manifest, RetentionProfile, new_model
 from model.catalog import Catalog
-from model.config import ModelConfig, PruningConfig
+from model.config import PruningConfig, QwenConfig, T5Config
 from model.engine import Engine
 from model.semantic_id import SidTable
 from model.t5 import T5
 
-TINY = ModelConfig(
+TINY = T5Config(
     codebook_sizes=(7, 5, 6),
     max_history_items=12,
     d_model=16,
@@ -25,12 +26,42 @@ TINY = ModelConfig(
 )
 
 
-def tiny_config(**changes: object) -> ModelConfig:
+def tiny_config(**changes: object) -> T5Config:
     """TINY with some fields changed, validated again."""
-    return ModelConfig.model_validate(TINY.model_dump() | changes)
+    return T5Config.model_validate(TINY.model_dump() | changes)
 
 
-def random_t5(config: ModelConfig = TINY, seed: int = 0) -> T5:
+TINY_QWEN = QwenConfig(
+    codebook_sizes=(7, 5, 6),
+    max_history_items=12,
+    d_model=16,
+    num_heads=4,
+    num_kv_heads=2,
+    d_kv=8,
+    d_ff=32,
+    num_layers=3,
+    pruning=PruningConfig(layer=1, retention_ratio=0.5),
+)
+
+
+def tiny_qwen(**changes: object) -> QwenConfig:
+    """TINY_QWEN with some fields changed, validated again."""
+    return QwenConfig.model_validate(TINY_QWEN.model_dump() | changes)
+
+
+def random_model(config: T5Config | QwenConfig = TINY, seed: int = 0) -> Backbone:
+    """An untrained model of either backbone, in eval mode, with weights of a lively size."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = new_model(config).eval()
+        if isinstance(config, QwenConfig):  # its own start is too timid to tell codes apart
+            for name, parameter in model.named_parameters():
+                if parameter.dim() > 1 and "outputs" not in name:
+                    parameter.data.normal_(std=0.3)
+        return model
+
+
+def random_t5(config: T5Config = TINY, seed: int = 0) -> T5:
     """An untrained model in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -61,7 +92,7 @@ def random_catalog(table: SidTable) -> Catalog:
     )
 
 
-def random_manifest(config: ModelConfig = TINY, version: str = "v1") -> Manifest:
+def random_manifest(config: T5Config | QwenConfig = TINY, version: str = "v1") -> Manifest:
     """A manifest for an untrained model; ratios 0.25, 0.5 and 1 are validated."""
     return Manifest(
         name="tiny",
@@ -79,13 +110,13 @@ def random_manifest(config: ModelConfig = TINY, version: str = "v1") -> Manifest
 
 
 def random_bundle(
-    config: ModelConfig = TINY, table: SidTable | None = None, seed: int = 0
+    config: T5Config | QwenConfig = TINY, table: SidTable | None = None, seed: int = 0
 ) -> Bundle:
     """An untrained bundle in memory."""
     table = random_table(codebook_sizes=config.codebook_sizes) if table is None else table
     return Bundle(
         manifest=random_manifest(config),
-        weights=random_t5(config, seed).state_dict(),
+        weights=random_model(config, seed).state_dict(),
         sids=table,
         codebooks=tuple(torch.zeros(size, 4) for size in config.codebook_sizes),
         catalog=random_catalog(table),
@@ -93,7 +124,7 @@ def random_bundle(
 
 
 def random_engine(
-    config: ModelConfig = TINY, table: SidTable | None = None, seed: int = 0
+    config: T5Config | QwenConfig = TINY, table: SidTable | None = None, seed: int = 0
 ) -> Engine:
     """An untrained engine on the CPU."""
     return Engine.from_bundle(random_bundle(config, table, seed))

@@ -25,6 +25,7 @@ LAYERS = {
         "encoder",
         "decoder",
         "t5",
+        "qwen_layers",
         "qwen",
         "multi_step",
         "beam_search",

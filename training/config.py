@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
-from model.config import ModelConfig
+from model.config import AnyModelConfig, parse_model_config
 from model.errors import ModelError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -194,9 +194,9 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         self.model_config_for(self.quantizer.codebook_sizes)
         return self
 
-    def model_config_for(self, codebook_sizes: tuple[int, ...]) -> ModelConfig:
+    def model_config_for(self, codebook_sizes: tuple[int, ...]) -> AnyModelConfig:
         """The model's configuration, once the quantizer's codebooks are known."""
-        return ModelConfig.model_validate({**self.model, "codebook_sizes": codebook_sizes})
+        return parse_model_config({**self.model, "codebook_sizes": codebook_sizes})
 
 
 def read_recipe(name: str) -> Recipe:

@@ -15,11 +15,10 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.bundle import MANIFEST, Manifest, save_bundle
+from model.bundle import MANIFEST, Manifest, new_model, save_bundle
 from model.engine import Engine
 from model.errors import ModelError
 from model.semantic_id import SidTable
-from model.t5 import T5
 from training.card import render_card
 from training.dataset import prepare as prepare_data
 from training.dataset import read_items
@@ -150,7 +149,7 @@ def trained_engine(run: Run, split: Split) -> Engine:
     catalog = run.catalog(split)
     sids = run.read_semantics(catalog.popularity).sids
     shape = run.recipe.model_config_for(sids.codebook_sizes)
-    model = T5(shape).eval()
+    model = new_model(shape).eval()
     model.load_state_dict(_weights(run, "model"))
     manifest = Manifest(
         name=run.recipe.name,

@@ -26,12 +26,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from model.bundle import Manifest
+from model.backbone import Backbone
+from model.bundle import Manifest, new_model
 from model.catalog import Catalog
-from model.config import ModelConfig
+from model.config import AnyModelConfig, ModelConfig
 from model.engine import Engine
 from model.multi_step import FutureHeads, training_loss
-from model.t5 import T5
 from training.config import TrainerConfig
 from training.evaluate import recommend_lists
 from training.metrics import ndcg_at_k, ranks_in_lists, recall_at_k
@@ -49,7 +49,7 @@ class StampModule(LightningModule):
 
     def __init__(
         self,
-        model: T5,
+        model: Backbone,
         config: TrainerConfig,
         windows: Windows,
         valid: Examples,
@@ -142,10 +142,12 @@ def _manifest(config: ModelConfig) -> Manifest:
     )
 
 
-def build_model(config: ModelConfig, settings: TrainerConfig, codebooks: tuple[Tensor, ...]) -> T5:
+def build_model(
+    config: AnyModelConfig, settings: TrainerConfig, codebooks: tuple[Tensor, ...]
+) -> Backbone:
     """A model with its first weights; codes may start near their centroids."""
     torch.manual_seed(settings.seed)
-    model = T5(config)
+    model = new_model(config)
     if settings.code_embedding_scale and codebooks:
         width = codebooks[0].shape[1]
         projection = torch.randn(width, config.d_model) / math.sqrt(width)

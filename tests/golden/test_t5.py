@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
 
-from model.config import ModelConfig
+from model.config import T5Config
 from model.semantic_id import BOS, PAD
 from model.t5 import T5
 from tests.factories import history_batch, random_t5, random_table, tiny_config
@@ -22,7 +23,7 @@ def reference_t5(ours: T5) -> T5ForConditionalGeneration:
     """Transformers' T5 with our sizes and our weights."""
     config = ours.config
     reference = T5ForConditionalGeneration(
-        T5Config(
+        transformers.T5Config(
             vocab_size=ours.embedding.num_embeddings,
             d_model=config.d_model,
             d_kv=config.d_kv,
@@ -65,7 +66,7 @@ def to_transformers(ours: T5) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def block_weights(block: Any, *, is_decoder: bool, config: ModelConfig) -> dict[str, Tensor]:
+def block_weights(block: Any, *, is_decoder: bool, config: T5Config) -> dict[str, Tensor]:
     """One block's weights under transformers' names."""
     query, key, value = block.attention.qkv.weight.chunk(3)
     named = {
@@ -94,7 +95,7 @@ def block_weights(block: Any, *, is_decoder: bool, config: ModelConfig) -> dict[
     return named
 
 
-def batch(config: ModelConfig) -> tuple[Tensor, Tensor, Tensor]:
+def batch(config: T5Config) -> tuple[Tensor, Tensor, Tensor]:
     """Padded history tokens, their mask, and target codes."""
     table = random_table()
     tokens, mask = table.pack(
@@ -130,7 +131,7 @@ def test_the_decoder_computes_what_transformers_t5_computes(changes: dict[str, o
     tokens, mask, codes = batch(ours.config)
     inputs = torch.cat((torch.full((3, 1), BOS), (codes + ours.first_tokens)[:, :-1]), dim=1)
 
-    states = ours.decode(ours.encode(tokens, mask, ratio=1.0), codes.long())
+    states = ours.decode(ours.prompt(tokens, mask, ratio=1.0), codes.long())
     found = [ours.logits(states[:, level], level) for level in range(3)]
 
     scores = reference_t5(ours)(
@@ -147,11 +148,12 @@ def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
     prompt = ours.prompt(tokens, mask)
 
     states, now = ours.start(prompt)
+    assert now is not None
     found, past = [states[:, 0]], now[..., None, :, :]
     for level in range(1, 3):
         states, now = ours.step(prompt, past, codes[:, level - 1 : level].long(), level)
         found.append(states[:, 0])
         past = torch.cat((past, now[..., None, :, :]), dim=4)
 
-    expected = ours.decode(ours.encode(tokens, mask), codes.long())
+    expected = ours.decode(ours.prompt(tokens, mask), codes.long())
     assert_close(torch.stack(found, dim=1), expected)

@@ -6,19 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.backbone import Backbone
 from model.beam_search import Beams, beam_search, ranking_keys
 from model.config import ModelConfig
 from model.semantic_id import SidTable
-from model.t5 import T5
 from model.trie import Exclusions, SidTrie, TrieAncestry
-from tests.factories import random_t5, tiny_config
+from tests.factories import random_model, tiny_config, tiny_qwen
 from tests.strategies import sid_tables
 
+BACKBONES = st.sampled_from(["t5", "qwen"])
 
-def small_model(table: SidTable, seed: int) -> T5:
+
+def small_model(table: SidTable, seed: int, backbone: str = "t5") -> Backbone:
     """A random model for the table's codebooks."""
-    config = tiny_config(codebook_sizes=table.codebook_sizes, max_history_items=3)
-    return random_t5(config, seed)
+    changed = tiny_config if backbone == "t5" else tiny_qwen
+    return random_model(changed(codebook_sizes=table.codebook_sizes, max_history_items=3), seed)
 
 
 def histories(table: SidTable, config: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,13 +30,13 @@ def histories(table: SidTable, config: ModelConfig) -> tuple[torch.Tensor, torch
     return torch.from_numpy(tokens), torch.from_numpy(mask)
 
 
-def exhaustive(model: T5, table: SidTable, row: int) -> list[float]:
+def exhaustive(model: Backbone, table: SidTable, row: int) -> list[float]:
     """Every leaf's score for one history, teacher-forced, one leaf at a time."""
     tokens, mask = histories(table, model.config)
-    encoded = model.encode(tokens[row : row + 1], mask[row : row + 1])
+    prompt = model.prompt(tokens[row : row + 1], mask[row : row + 1])
     scores = []
     for sid in torch.from_numpy(table.sids).long():
-        states = model.decode(encoded, sid[None])
+        states = model.decode(prompt, sid[None])
         logs = [model.logits(states[0, m], m).log_softmax(-1)[c] for m, c in enumerate(sid)]
         scores.append(float(sum(logs)))
     return scores
@@ -49,12 +51,14 @@ def assert_is_best_of(beams: Beams, row: int, expected: dict[int, float]) -> Non
     assert sorted(found, key=lambda leaf: (-found[leaf], leaf)) == list(found)
 
 
-@settings(max_examples=30)
-@given(table=sid_tables(), seed=st.integers(0, 2**16))
+@settings(max_examples=40)
+@given(table=sid_tables(), seed=st.integers(0, 2**16), backbone=BACKBONES)
 @torch.inference_mode()
-def test_a_beam_as_wide_as_the_catalog_is_exhaustive_search(table: SidTable, seed: int) -> None:
+def test_a_beam_as_wide_as_the_catalog_is_exhaustive_search(
+    table: SidTable, seed: int, backbone: str
+) -> None:
     """With room for every leaf nothing is lost: the same leaves, the same scores, in order."""
-    model = small_model(table, seed)
+    model = small_model(table, seed, backbone)
     trie = SidTrie.from_sids(table.sids)
 
     beams = beam_search(model, model.prompt(*histories(table, model.config)), trie, 1000)

@@ -143,7 +143,7 @@ def test_an_unknown_file_is_named(tmp_path: Path) -> None:
     [
         ({"format_version": 2}, "format_version"),
         ({"colour": "red"}, "colour"),
-        ({"model": {"codebook_sizes": []}}, "codebook_sizes"),
+        ({"model": {"backbone": "t5", "codebook_sizes": []}}, "codebook_sizes"),
     ],
 )
 def test_a_manifest_of_another_format_is_refused(

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.config import QwenConfig, T5Config
 from model.engine import Answer, Engine, Query
 from model.errors import ModelError
 from model.semantic_id import SidTable
 from tests.factories import (
+    TINY,
+    TINY_QWEN,
     history_batch,
     random_bundle,
     random_engine,
@@ -20,16 +23,21 @@ from tests.factories import (
 
 LENGTHS = [1, 2, 3, 5, 8, 12, 30]
 
+Config = T5Config | QwenConfig
+
+BOTH = pytest.mark.parametrize("config", [TINY, TINY_QWEN], ids=["t5", "qwen"])
+
 
 def items_and_scores(answer: Answer) -> tuple[list[int], list[float]]:
     """An answer's items and their scores."""
     return [item.item_index for item in answer.items], [item.score for item in answer.items]
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_an_untrained_model_only_returns_items_that_exist(seed: int) -> None:
+@BOTH
+@pytest.mark.parametrize("seed", range(3))
+def test_an_untrained_model_only_returns_items_that_exist(config: Config, seed: int) -> None:
     """Random weights, random histories: every answer is full, legal and without repeats."""
-    engine = random_engine(seed=seed)
+    engine = random_engine(config, seed=seed)
     sids = {tuple(codes) for codes in engine.sids.codes.tolist()}
 
     answers = engine.recommend([Query(h, limit=15) for h in history_batch(LENGTHS, seed)])
@@ -41,10 +49,11 @@ def test_an_untrained_model_only_returns_items_that_exist(seed: int) -> None:
         assert all(item.sid in sids for item in answer.items)
 
 
-def test_a_user_gets_the_same_answer_alone_and_in_any_batch() -> None:
-    """Batch mates and padding change no item and no score beyond rounding."""
-    engine = random_engine()
-    queries = [Query(history) for history in history_batch(LENGTHS)]
+@BOTH
+def test_a_user_gets_the_same_answer_alone_and_in_any_batch(config: Config) -> None:
+    """Batch mates and padding change no item, no score beyond rounding, and no kept token."""
+    engine = random_engine(config)
+    queries = [Query(history, explain=True) for history in history_batch(LENGTHS)]
 
     together = engine.recommend(queries)
     alone = [engine.recommend([query])[0] for query in queries]
@@ -53,12 +62,14 @@ def test_a_user_gets_the_same_answer_alone_and_in_any_batch() -> None:
         items, scores = items_and_scores(one)
         assert items == items_and_scores(other)[0]
         np.testing.assert_allclose(scores, items_and_scores(other)[1], rtol=1e-5, atol=1e-5)
+        assert one.kept_history == other.kept_history
 
 
-def test_ratio_one_is_no_pruning_bit_for_bit() -> None:
+@BOTH
+def test_ratio_one_is_no_pruning_bit_for_bit(config: Config) -> None:
     """A pruned model asked for ratio 1 answers like the same weights without SAP, exactly."""
-    pruned = random_engine()
-    plain = random_engine(tiny_config(pruning=None))
+    pruned = random_engine(config)
+    plain = random_engine(type(config).model_validate(config.model_dump() | {"pruning": None}))
     histories = history_batch(LENGTHS)
 
     found = pruned.recommend([Query(history, retention_ratio=1.0) for history in histories])
@@ -67,10 +78,11 @@ def test_ratio_one_is_no_pruning_bit_for_bit() -> None:
     assert [items_and_scores(a) for a in found] == [items_and_scores(a) for a in expected]
 
 
+@BOTH
 @pytest.mark.parametrize("ratio", [0.25, 0.5])
-def test_a_lower_ratio_keeps_fewer_tokens(ratio: float) -> None:
+def test_a_lower_ratio_keeps_fewer_tokens(config: Config, ratio: float) -> None:
     """The answer says how many tokens went in and how many SAP kept."""
-    answer = random_engine().recommend([Query(list(range(12)), retention_ratio=ratio)])[0]
+    answer = random_engine(config).recommend([Query(list(range(12)), retention_ratio=ratio)])[0]
 
     assert (answer.tokens_in, answer.tokens_kept) == (36, int(36 * ratio))
 
@@ -115,9 +127,10 @@ def test_items_that_share_a_semantic_id_come_most_popular_first() -> None:
     assert len(set(scores)) == 1
 
 
-def test_an_explanation_counts_the_kept_tokens_of_each_item() -> None:
+@BOTH
+def test_an_explanation_counts_the_kept_tokens_of_each_item(config: Config) -> None:
     """Kept tokens add up, positions count in the history as given, log-probabilities add up."""
-    engine = random_engine()
+    engine = random_engine(config)
     history = history_batch([20])[0]
 
     answer = engine.recommend([Query(history, explain=True)])[0]

@@ -31,7 +31,7 @@ def test_the_loss_is_the_sum_of_its_parts() -> None:
     total = loss_of(model, heads, [[True] * 3] * 2, weight=0.3)
 
     tokens, mask, targets = batch()
-    states = model.decode(model.encode(tokens, mask), targets[:, 0])
+    states = model.decode(model.prompt(tokens, mask), targets[:, 0])
     parts = []
     for step, of_step in enumerate([states, *heads(states)]):
         logs = [model.logits(of_step[:, m], m).log_softmax(-1) for m in range(3)]
@@ -54,14 +54,14 @@ def test_logits_are_identical_with_and_without_heads() -> None:
     """The heads read the model's states; a model that lost them computes the same bits."""
     model = random_t5()
     tokens, mask, targets = batch()
-    encoded = model.encode(tokens, mask)
+    prompt = model.prompt(tokens, mask)
 
-    with_heads = model.decode(encoded, targets[:, 0])
+    with_heads = model.decode(prompt, targets[:, 0])
     FutureHeads(16, 2)(with_heads)
     without = T5(model.config).eval()
     without.load_state_dict(model.state_dict())
 
-    again = without.decode(without.encode(tokens, mask), targets[:, 0])
+    again = without.decode(without.prompt(tokens, mask), targets[:, 0])
     assert torch.equal(model.logits(with_heads, 0), without.logits(again, 0))
     assert not any("head" in name for name in model.state_dict())
 

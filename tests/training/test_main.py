@@ -28,6 +28,7 @@ codebook_sizes = [4, 4]
 num_iterations = 3
 
 [model]
+backbone = "t5"
 max_history_items = 6
 d_model = 16
 num_heads = 2

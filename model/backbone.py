@@ -1,0 +1,118 @@
+"""What beam search, training and the engine ask of a model, whichever its architecture.
+
+Shape words: batch, seq (padded history tokens), beams, tail (codes decoded so far), levels,
+blocks, heads (of keys and values), d_kv, d_model.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from model.config import ModelConfig
+from model.pruning import Cut
+from model.semantic_id import NUM_SPECIAL_TOKENS, vocabulary_size
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A batch of histories, read once and shared by every beam.
+
+    Args:
+        memory: per block of the part that decodes, (2, batch, heads, tokens, d_kv): keys and
+            values. A decoder-only model has more tokens in the blocks before the cut.
+        biases: per block, (batch, 1, 1, tokens): 0, or a number that hides padding.
+        cut: which history tokens survived SAP; None if nothing was pruned.
+        last: (batch, 1, d_model) states that predict level 0, and (batch, 1) position of the next
+            token, of a decoder-only model; None for an encoder-decoder.
+    """
+
+    memory: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    cut: Cut | None
+    last: tuple[Tensor, Tensor] | None = None
+
+
+class Backbone(nn.Module, ABC):
+    """Token embedding and per-level output weights; subclasses read and decode."""
+
+    first_tokens: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(vocabulary_size(config.codebook_sizes), config.d_model)
+        self.outputs = nn.ModuleList(
+            _output(config.d_model, size)
+            for size in (() if config.tie_outputs else config.codebook_sizes)
+        )
+        starts = [NUM_SPECIAL_TOKENS]
+        for size in config.codebook_sizes:
+            starts.append(starts[-1] + size)
+        self.token_ranges = tuple(pairwise(starts))
+        self.register_buffer("first_tokens", torch.tensor(starts[:-1]), persistent=False)
+
+    def logits(self, states: Tensor, level: int) -> Tensor:
+        """(..., d_model) states at a level -> (..., codebook size) scores of its codes."""
+        if not self.config.tie_outputs:
+            scores: Tensor = self.outputs[level](states)
+            return scores
+        first, end = self.token_ranges[level]
+        tied: Tensor = states @ self.embedding.weight[first:end].T
+        return tied * self.tied_scale
+
+    @property
+    def tied_scale(self) -> float:
+        """Scale of scores by tied weights."""
+        return 1.0
+
+    @abstractmethod
+    def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
+        """Read histories once.
+
+        Args:
+            tokens: (batch, seq) int64.
+            mask: (batch, seq) bool, True = real token, padding on the right.
+            ratio: retention ratio; None = the one the model was made for, 1 = no pruning.
+        """
+
+    @abstractmethod
+    def decode(self, prompt: Prompt, codes: Tensor) -> Tensor:
+        """Teacher-forced states.
+
+        Args:
+            prompt: the histories.
+            codes: (batch, levels) target codes; the last level's is not read.
+
+        Returns:
+            (batch, levels, d_model), normed; state m predicts the code of level m.
+        """
+
+    @abstractmethod
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+        """(batch, 1, d_model) states that predict level 0, and what to remember of them."""
+
+    @abstractmethod
+    def step(
+        self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
+    ) -> tuple[Tensor, Tensor]:
+        """States that predict `level`, after the beams chose codes of the level above.
+
+        Args:
+            prompt: the histories.
+            past: (blocks, 2, batch, beams, tail, heads, d_kv), gathered for these beams; None if
+                nothing is remembered yet.
+            codes: (batch, beams) int64, each beam's code of level - 1.
+            level: the level to predict, from 1.
+
+        Returns:
+            (batch, beams, d_model) states, and (blocks, 2, batch, beams, heads, d_kv) to remember.
+        """
+
+
+def _output(d_model: int, size: int) -> nn.Linear:
+    output = nn.Linear(d_model, size, bias=False)
+    nn.init.normal_(output.weight, std=d_model**-0.5)
+    return output

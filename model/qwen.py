@@ -1,0 +1,182 @@
+"""A decoder-only model over semantic IDs: the history is the prompt, the next item the answer.
+
+Blocks up to the cut read all history tokens, later blocks the kept ones, at their old positions;
+so keys and values of blocks have different lengths, and stay valid while decoding.
+Shape words: batch, seq (padded history tokens), kept, beams, tail, levels, items, d_model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from model.backbone import Backbone, Prompt
+from model.config import QwenConfig
+from model.layers import mask_bias
+from model.pruning import Cut, choose, token_importance
+from model.qwen_layers import GroupedAttention, SwiGlu, initialize
+
+
+class QwenBlock(nn.Module):
+    """Attention and SwiGLU, each on a normed copy, added to the residual stream."""
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.dropout = config.dropout
+        self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.attention = GroupedAttention(config)
+        self.ff_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.ff = SwiGlu(config)
+
+    def project(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of the normed states."""
+        return self.attention.project(self.attention_norm(hidden), positions)
+
+    def finish(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """Add attention's result and the feed-forward part to the residual stream."""
+        hidden = hidden + F.dropout(mixed, self.dropout, self.training)
+        return hidden + F.dropout(self.ff(self.ff_norm(hidden)), self.dropout, self.training)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What the blocks pass on while they read a history.
+
+    hidden: (batch, tokens, d_model); positions: (batch, tokens) in the uncut history;
+    mask: (batch, tokens) bool, True = real token.
+    """
+
+    hidden: Tensor
+    positions: Tensor
+    mask: Tensor
+
+    def bias(self) -> Tensor:
+        """(batch, 1, tokens, tokens): a token looks at real tokens not after itself."""
+        tokens = self.hidden.shape[1]
+        later = torch.ones(tokens, tokens, dtype=torch.bool, device=self.mask.device).triu(1)
+        hidden_bias = torch.finfo(self.hidden.dtype).min / 2
+        padding = mask_bias(self.mask, self.hidden.dtype)
+        return padding.expand(-1, -1, tokens, -1).masked_fill(later, hidden_bias)
+
+    def cut(self, cut: Cut) -> "_Stream":
+        """The kept tokens at their old positions."""
+        positions = self.positions.gather(1, cut.indices)
+        return _Stream(cut.gather(self.hidden), positions, cut.mask)
+
+
+class Qwen(Backbone):
+    """A Qwen2.5- or Qwen3-like model; see Backbone for the methods."""
+
+    config: QwenConfig
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__(config)
+        self.blocks = nn.ModuleList(QwenBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        initialize(self, config.num_layers)
+
+    def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
+        """See Backbone; memory is shorter in the blocks after the cut."""
+        ratio = self.config.default_retention_ratio if ratio is None else ratio
+        stream, memory, biases, cut = self._read(tokens, mask, ratio)
+        length = mask.sum(dim=1, keepdim=True)
+        newest = stream.mask.sum(dim=1, keepdim=True) - 1
+        last = stream.hidden.gather(1, newest[..., None].expand(-1, -1, self.config.d_model))
+        return Prompt(tuple(memory), tuple(biases), cut, (self.norm(last), length))
+
+    def dense_states(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """States for the next-item loss at every position of the history, without pruning.
+
+        Args:
+            tokens: (batch, items * tokens per item).
+            mask: same shape, True = real token.
+
+        Returns:
+            (batch, items - 1, levels, d_model): state (i, m) predicts level m of item i + 1.
+        """
+        stream, *_ = self._read(tokens, mask, ratio=1.0)
+        per_item = self.config.tokens_per_item
+        states: Tensor = self.norm(stream.hidden)[:, per_item - 1 : -1]
+        batch, _, width = states.shape
+        return states.reshape(batch, -1, per_item, width)[:, :, : self.config.num_levels]
+
+    def decode(self, prompt: Prompt, codes: Tensor) -> Tensor:
+        """See Backbone; the codes but the last are read in one pass over the prompt's memory."""
+        assert prompt.last is not None
+        first, length = prompt.last
+        tokens = (codes + self.first_tokens)[:, :-1]
+        answer = tokens.shape[1]
+        if answer == 0:
+            return first
+        hidden: Tensor = self.embedding(tokens)
+        positions = length + torch.arange(answer, device=tokens.device)
+        later = torch.ones(answer, answer, dtype=torch.bool, device=tokens.device).triu(1)
+        own_bias = torch.zeros(answer, answer, dtype=hidden.dtype, device=tokens.device)
+        own_bias = own_bias.masked_fill(later, torch.finfo(hidden.dtype).min / 2)
+        for block, memory, bias in zip(self._blocks(), prompt.memory, prompt.biases, strict=True):
+            query, key, value = block.project(hidden, positions)
+            keys = torch.cat((memory[0], key.transpose(1, 2)), dim=2)
+            values = torch.cat((memory[1], value.transpose(1, 2)), dim=2)
+            own = own_bias.expand(len(tokens), 1, -1, -1)
+            both = torch.cat((bias.expand(-1, -1, answer, -1), own), dim=-1)
+            hidden = block.finish(hidden, block.attention(query, keys, values, both))
+        return torch.cat((first, self.norm(hidden)), dim=1)
+
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+        """See Backbone; the prompt's last token predicts level 0 and is already remembered."""
+        assert prompt.last is not None
+        return prompt.last[0], None
+
+    def step(
+        self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
+    ) -> tuple[Tensor, Tensor]:
+        """See Backbone."""
+        assert prompt.last is not None
+        hidden: Tensor = self.embedding(codes + self.token_ranges[level - 1][0])
+        positions = (prompt.last[1] + level - 1).expand(-1, codes.shape[1])
+        remembered = []
+        for index, block in enumerate(self._blocks()):
+            query, key, value = block.project(hidden, positions)
+            now = torch.stack((key, value))
+            own = now[:, :, :, None]
+            if past is not None:
+                own = torch.cat((past[index], own), dim=3)
+            memory, bias = prompt.memory[index], prompt.biases[index]
+            mixed = block.attention.over_tail(query, memory, bias, own[0], own[1])
+            hidden = block.finish(hidden, mixed)
+            remembered.append(now)
+        return self.norm(hidden), torch.stack(remembered)
+
+    def _read(
+        self, tokens: Tensor, mask: Tensor, ratio: float
+    ) -> tuple[_Stream, list[Tensor], list[Tensor], Cut | None]:
+        """Run all blocks over the history; pruning shortens the stream after one of them."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+        stream = _Stream(self.embedding(tokens), positions, mask)
+        bias, cut = stream.bias(), None
+        memory, biases = [], []
+        pruning = self.config.pruning
+        for index, block in enumerate(self._blocks()):
+            query, key, value = block.project(stream.hidden, stream.positions)
+            key, value = key.transpose(1, 2), value.transpose(1, 2)
+            memory.append(torch.stack((key, value)))
+            biases.append(mask_bias(stream.mask, stream.hidden.dtype))
+            if pruning is None or ratio >= 1 or index != pruning.layer:
+                mixed = block.attention(query, key, value, bias)
+                hidden = block.finish(stream.hidden, mixed)
+                stream = _Stream(hidden, stream.positions, stream.mask)
+                continue
+            mixed, weights = block.attention.with_weights(query, key, value, bias)
+            hidden = block.finish(stream.hidden, mixed)
+            importance = token_importance(hidden.detach(), weights.detach(), mask, pruning)
+            cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
+            stream = _Stream(hidden, stream.positions, mask).cut(cut)
+            if pruning.positions == "reset":
+                reset = torch.arange(stream.positions.shape[1], device=tokens.device)
+                stream = _Stream(stream.hidden, reset.expand_as(stream.positions), stream.mask)
+            bias = stream.bias()
+        return stream, memory, biases, cut
+
+    def _blocks(self) -> list[QwenBlock]:
+        return [block for block in self.blocks if isinstance(block, QwenBlock)]

@@ -1,0 +1,144 @@
+"""Qwen parts: rotary positions, grouped-query attention, SwiGLU.
+
+Shape words: batch, seq (queries), keys, heads (of queries), kv_heads, group (query heads per
+key-value head), d_kv, beams, tail (codes decoded so far), d_model.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from model.config import QwenConfig
+
+
+def rotary(positions: Tensor, d_kv: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of (batch, seq) positions, each (batch, seq, 1, d_kv) float32."""
+    pairs = torch.arange(0, d_kv, 2, device=positions.device).float() / d_kv
+    angles = positions[..., None, None].float() * theta**-pairs
+    angles = torch.cat((angles, angles), dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn (batch, seq, heads, d_kv) queries or keys by their positions."""
+    first, second = states.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (states * cos + turned * sin).to(states.dtype)
+
+
+class GroupedAttention(nn.Module):
+    """Causal attention in which several query heads share one head of keys and values."""
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = (config.num_heads + 2 * config.num_kv_heads) * config.d_kv
+        self.qkv = nn.Linear(config.d_model, width, bias=config.attention_bias)
+        self.out = nn.Linear(config.num_heads * config.d_kv, config.d_model, bias=False)
+        self.query_norm = _head_norm(config)
+        self.key_norm = _head_norm(config)
+
+    def project(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, seq, d_model) -> queries (batch, seq, heads, d_kv), keys, values (kv_heads)."""
+        config = self.config
+        qkv: Tensor = self.qkv(hidden)
+        qkv = qkv.view(*hidden.shape[:2], -1, config.d_kv)
+        shares = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
+        query, key, value = torch.split(qkv, shares, dim=2)
+        cos, sin = rotary(positions, config.d_kv, config.rope_theta)
+        query = rotate(self.query_norm(query), cos, sin)
+        key = rotate(self.key_norm(key), cos, sin)
+        return query * config.d_kv**-0.5, key, value
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """Fused attention.
+
+        Args:
+            query: (batch, seq, heads, d_kv), scaled.
+            key: (batch, kv_heads, keys, d_kv).
+            value: same shape as key.
+            bias: broadcastable to (batch, heads, seq, keys).
+
+        Returns:
+            (batch, seq, d_model).
+        """
+        mixed = F.scaled_dot_product_attention(
+            query.transpose(1, 2), key, value, bias, scale=1.0, enable_gqa=True
+        )
+        return self.join(mixed.transpose(1, 2))
+
+    def with_weights(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same, and the (batch, heads, seq, keys) weights."""
+        group = self.config.num_heads // self.config.num_kv_heads
+        key, value = (states.repeat_interleave(group, dim=1) for states in (key, value))
+        scores = query.transpose(1, 2) @ key.transpose(-1, -2) + bias
+        weights = scores.float().softmax(dim=-1).to(query.dtype)
+        return self.join((weights @ value).transpose(1, 2)), weights
+
+    def over_tail(
+        self, query: Tensor, memory: Tensor, bias: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        """Attention of every beam over the shared prompt and its own few codes.
+
+        Args:
+            query: (batch, beams, heads, d_kv), scaled.
+            memory: (2, batch, kv_heads, keys, d_kv) of the prompt.
+            bias: (batch, 1, 1, keys).
+            key: (batch, beams, tail, kv_heads, d_kv) of the beam itself.
+            value: same shape as key.
+
+        Returns:
+            (batch, beams, d_model).
+        """
+        batch, beams, heads, d_kv = query.shape
+        kv_heads = memory.shape[2]
+        grouped = query.view(batch, beams, kv_heads, -1, d_kv)
+        rows = grouped.transpose(1, 2).reshape(batch, kv_heads, -1, d_kv)
+        shared = rows @ memory[0].transpose(-1, -2) + bias
+        shared = shared.view(batch, kv_heads, beams, -1, shared.shape[-1])
+        own = torch.einsum("bkhgd,bkthd->bhkgt", grouped, key)
+        weights = torch.cat((shared, own), dim=-1).float().softmax(dim=-1).to(query.dtype)
+        split = shared.shape[-1]
+        mixed = weights[..., :split].reshape(batch, kv_heads, -1, split) @ memory[1]
+        mixed = mixed.view(batch, kv_heads, beams, -1, d_kv).transpose(1, 2)
+        mixed = mixed + torch.einsum("bhkgt,bkthd->bkhgd", weights[..., split:], value)
+        return self.join(mixed.reshape(batch, beams, heads, d_kv))
+
+    def join(self, mixed: Tensor) -> Tensor:
+        """(batch, seq, heads, d_kv) -> (batch, seq, d_model)."""
+        joined: Tensor = self.out(mixed.flatten(2))
+        return joined
+
+
+class SwiGlu(nn.Module):
+    """The per-token part of a block; gate and input come from one product."""
+
+    def __init__(self, config: QwenConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., d_model) -> (..., d_model)."""
+        gate, up = self.gate_up(hidden).chunk(2, dim=-1)
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
+
+
+def _head_norm(config: QwenConfig) -> nn.Module:
+    return nn.RMSNorm(config.d_kv, config.norm_epsilon) if config.qk_norm else nn.Identity()
+
+
+def initialize(module: nn.Module, num_layers: int) -> None:
+    """Small normal weights; what writes into the residual stream is scaled by depth."""
+    for name, parameter in module.named_parameters():
+        if parameter.dim() > 1:
+            deep = name.endswith(("out.weight", "down.weight"))
+            std = 0.02 / math.sqrt(2 * num_layers) if deep else 0.02
+            nn.init.normal_(parameter, std=std)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
