@@ -102,7 +102,6 @@ class _Lifespan:
         engine = await loop.run_in_executor(model_thread, self.engine_loader, self.settings)
         self.lifecycle.advance("warming")
         await loop.run_in_executor(model_thread, _warm_up, engine)
-        gc.freeze()  # what is loaded stays: the collector need not look at it again
         batcher = self._batcher(engine, model_thread)
         app.state.recommender = Recommender(
             engine=engine,
@@ -137,9 +136,14 @@ class _Lifespan:
 
 
 def _warm_up(engine: Engine) -> None:
-    """Run every shape once and make the catalogue's index: the first user need not wait."""
+    """Run every shape once and make the catalogue's index: the first user need not wait.
+
+    What is in memory then stays, so the garbage collector need not look at it again.
+    """
     engine.warm_up()
     engine.catalog.index_of("")
+    gc.collect()
+    gc.freeze()
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -94,4 +94,4 @@ class BodyLimit:
 def _content_length(scope: Scope) -> int:
     """The declared length; 0 when none is, or none that is a number (the server refuses those)."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(declared) if declared.isdigit() else 0
+    return int(declared[:19]) if declared.isdigit() else 0  # 19 digits are more than any limit

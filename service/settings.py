@@ -42,7 +42,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
 
     device: str = Field("cpu", description="Where the model runs, as torch names it.")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="The weights' number type")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="The weights' number type."
+    )
     num_threads: PositiveInt | None = Field(
         None, description="CPU threads of the model; the engine chooses when not given."
     )
@@ -73,7 +75,9 @@ class Settings(BaseSettings):
         25, description="After SIGTERM: wait this long for requests in flight."
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important level."
+    )
     log_format: Literal["json", "console"] = Field(
         "json", description="One JSON object per line, or lines for people."
     )

@@ -12,10 +12,9 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from model.bundle import Manifest
 from model.catalog import Catalog
-from model.config import ModelConfig
 from model.engine import Answer, Engine, Query, RankedItem
+from tests.factories import random_manifest, tiny_config
 
 NUM_ITEMS = 20
 PATIENCE_S = 20.0
@@ -27,15 +26,8 @@ class FakeEngine:
     retention_ratios = (0.5, 1.0)
 
     def __init__(self) -> None:
-        self.manifest = Manifest(
-            name="fake",
-            version="1",
-            created_at="2026-01-01T00:00:00Z",
-            model=ModelConfig(codebook_sizes=(4, 4, 4), max_history_items=10),
-            training={},
-            metrics={"recall@10": 0.5},
-            sap_profile=(),
-            files={},
+        self.manifest = random_manifest(tiny_config(max_history_items=10)).model_copy(
+            update={"name": "fake", "version": "1", "metrics": {"recall@10": 0.5}}
         )
         self.catalog = Catalog(
             item_ids=[f"item-{index}" for index in range(NUM_ITEMS)],

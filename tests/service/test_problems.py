@@ -1,12 +1,15 @@
 """Every failure is a problem: RFC 9457, a stable code, and never a 500 for a caller's mistake."""
 
 import json
+from pathlib import Path
 
 import httpx
 import pytest
 
+from service.errors import ServiceError
 from tests.service.conftest import Running
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 JSON = "application/json"
 HUGE_INT = "9" * 5000
 MEMBERS = {"type", "title", "status", "detail", "instance", "code", "request_id", "errors"}
@@ -150,3 +153,15 @@ async def test_our_own_bug_is_a_problem_that_tells_nothing(running: Running) -> 
     assert response.json()["request_id"] == response.headers["X-Request-Id"] == "mine"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "secret" not in response.text
+
+
+def test_every_code_is_documented() -> None:
+    """docs/operations.md lists each status with its code."""
+    text = OPERATIONS.read_text(encoding="utf-8")
+    missing = [
+        error.code
+        for error in ServiceError.__subclasses__()
+        if f"| {error.status} | `{error.code}` |" not in text
+    ]
+
+    assert missing == []

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from service.errors import StartupError
 from service.settings import Settings, load_settings, without_password
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -112,3 +114,14 @@ def test_passwords_are_not_shown(folder: Path, url: str, shown: str) -> None:
 
     assert without_password(url) == shown
     assert settings.redacted()["history_url"] == shown
+
+
+def test_the_table_of_settings_is_current() -> None:
+    """docs/operations.md lists each setting with its default and description, in order."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        default = "(required)" if field.is_required() else default
+        rows.append(f"| `STAMP_{name.upper()}` | {default} | {field.description} |")
+
+    assert "\n".join(rows) in OPERATIONS.read_text(encoding="utf-8")
