@@ -112,7 +112,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = str(error.strerror).partition(" (")[0]  # socket repeats the address behind it
+        raise StartupError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def curl(url: str, engine: Engine, example_user: str | None) -> str:

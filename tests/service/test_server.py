@@ -220,7 +220,7 @@ def test_a_port_in_use_is_known_before_anything_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
 
-        with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port}: Address already in use"):
+        with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port}: Address already in use$"):
             listen("127.0.0.1", port)
 
 
