@@ -24,11 +24,14 @@ class Beams:
         scores: (batch, beams) float32, sum over levels of log softmax over the whole codebook;
             -inf where fewer legal leaves than beams exist.
         level_log_probs: (batch, beams, levels) float32, the terms of that sum.
+        lost: (batch,) float32, the best score of any legal prefix that a level dropped; -inf if
+            none was. Leaves that were not found score at most this much.
     """
 
     leaves: Tensor
     scores: Tensor
     level_log_probs: Tensor
+    lost: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def beam_search(
     batch = states.shape[0]
     nodes = torch.zeros(batch, 1, dtype=torch.int64, device=states.device)
     scores = torch.zeros(batch, 1, device=states.device)
+    lost = torch.full((batch,), -torch.inf, device=states.device)
     tail: Tail | None = None
     for level in range(trie.num_levels):
         if tail is not None:
@@ -86,12 +90,21 @@ def beam_search(
             states, now = model.step(prompt, tail.gather(), codes, level)
             tail = Tail((*tail.remembered, now), tail.ancestors, tail.log_probs)
         log_probs = model.logits(states, level).float().log_softmax(dim=-1)
-        nodes, scores, parents, terms = _expand(
-            trie, level, nodes, scores, log_probs, beam_width, exclusions
-        )
+        candidates = _expand(trie, level, nodes, scores, log_probs, exclusions)
+        nodes, scores, parents, terms, dropped = _best(candidates, min(beam_width, len(trie.codes[level])))
+        lost = lost.maximum(dropped)
         tail = _follow(tail, remembered, parents, terms)
     assert tail is not None
-    return Beams(nodes, scores, tail.log_probs)
+    return Beams(nodes, scores, tail.log_probs, lost)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Children of all beams; each (batch, beams, children); illegal ones total -inf."""
+
+    nodes: Tensor
+    totals: Tensor
+    terms: Tensor
 
 
 def _expand(
@@ -100,14 +113,9 @@ def _expand(
     parents: Tensor,
     scores: Tensor,
     log_probs: Tensor,
-    beam_width: int,
     exclusions: Exclusions | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Score the legal children of every beam and keep the best.
-
-    Returns:
-        nodes, scores, the beam each came from, and its own log-probability; all (batch, beams).
-    """
+) -> _Candidates:
+    """Score the legal children of every beam."""
     children, legal = trie.children(level, parents)
     if exclusions is not None:
         excluded = exclusions.contain(level, children)
@@ -115,11 +123,30 @@ def _expand(
             legal = legal & ~excluded
     terms = log_probs.gather(2, trie.codes[level][children].long())
     totals = (scores[..., None] + terms).masked_fill(~legal, -torch.inf)
-    keys = ranking_keys(totals, children).flatten(1)
-    width = min(beam_width, keys.shape[1], len(trie.codes[level]))
-    best = keys.topk(width, dim=1).indices
-    chosen = [values.flatten(1).gather(1, best) for values in (children, totals, terms)]
-    return chosen[0], chosen[1], best // children.shape[2], chosen[2]
+    return _Candidates(children, totals, terms)
+
+
+def _best(
+    candidates: _Candidates, beam_width: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Keep the best candidates.
+
+    Returns:
+        nodes, scores, the beam each came from, and its own log-probability, all (batch, beams);
+        and (batch,) the best score that was not kept.
+    """
+    keys = ranking_keys(candidates.totals, candidates.nodes).flatten(1)
+    width = min(beam_width, keys.shape[1])
+    best = keys.topk(min(width + 1, keys.shape[1]), dim=1).indices
+    nodes, totals, terms = (
+        values.flatten(1).gather(1, best)
+        for values in (candidates.nodes, candidates.totals, candidates.terms)
+    )
+    dropped = torch.full_like(totals[:, 0], -torch.inf)
+    if best.shape[1] > width:
+        dropped = totals[:, width]
+    parents = best[:, :width] // candidates.nodes.shape[2]
+    return nodes[:, :width], totals[:, :width], parents, terms[:, :width], dropped
 
 
 def ranking_keys(scores: Tensor, nodes: Tensor) -> Tensor:

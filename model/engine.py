@@ -1,8 +1,8 @@
 """Engine.recommend: the one door to the model, for the service and for evaluation alike."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -11,67 +11,42 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.answers import Found, kept_history, kept_items, open_leaves
 from model.backbone import Backbone
-from model.beam_search import Beams, beam_search
+from model.beam_search import beam_search
 from model.bundle import Bundle, Manifest, load_bundle
 from model.catalog import Catalog
 from model.errors import ModelError
-from model.pruning import Cut
+from model.queries import Answer, Query, RankedItem
 from model.semantic_id import SidTable
 from model.trie import Exclusions, SidTrie, TrieAncestry
+
+__all__ = ["Answer", "Engine", "Query", "RankedItem"]
 
 DEFAULT_BEAM_WIDTH = 20
 
 Dtype = Literal["float32", "bfloat16"]
-Group = tuple[float, int, int]
-"""Queries that share a batch: retention ratio, beam width, items in the padded row."""
+WIDENING = 4
+"""Exact decoding searches again with a beam this much wider until the answer is proved."""
+MAX_EXACT_BEAMS = 8192
+"""Beams of all rows together in such a search, one row at least."""
 
 
 @dataclass(frozen=True)
-class Query:
-    """One question to the engine.
+class Group:
+    """Queries that share a batch.
 
     Args:
-        history: item indices, oldest first; must not be empty.
-        limit: most items to answer with.
-        beam_width: prefixes kept per level; None = the default, never less than limit.
-        retention_ratio: one of the engine's; None = the one the bundle was trained with.
-        exclude_seen: never answer with an item of `history`.
-        explain: fill in level_log_probs and kept_history.
+        ratio: retention ratio.
+        beam_width: prefixes kept per level.
+        num_items: items in the padded row.
+        exact: widen the beam until the answers are proved.
     """
 
-    history: Sequence[int]
-    limit: int = 10
-    beam_width: int | None = None
-    retention_ratio: float | None = None
-    exclude_seen: bool = True
-    explain: bool = False
-
-
-@dataclass(frozen=True)
-class RankedItem:
-    """One item of an answer; the items of one bucket share its score."""
-
-    item_index: int
-    score: float
-    sid: tuple[int, ...]
-    level_log_probs: tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Items, best first; fewer than asked when fewer legal ones exist.
-
-    Args:
-        tokens_in: history tokens before SAP.
-        tokens_kept: history tokens after SAP.
-        kept_history: with explain, (position in query.history, its tokens that SAP kept).
-    """
-
-    items: list[RankedItem]
-    tokens_in: int
-    tokens_kept: int
-    kept_history: list[tuple[int, int]] | None
+    ratio: float
+    beam_width: int
+    num_items: int
+    exact: bool
 
 
 class Engine:
@@ -177,25 +152,48 @@ class Engine:
             raise ModelError(f"retention ratio {ratio} was not validated for this bundle")
         beam_width = max(query.beam_width or DEFAULT_BEAM_WIDTH, query.limit)
         length = min(len(query.history), self._buckets[-1])
-        return ratio, beam_width, next(size for size in self._buckets if size >= length)
+        num_items = next(size for size in self._buckets if size >= length)
+        return Group(ratio, beam_width, num_items, query.decode == "exact")
 
-    def _answer(self, group: Group, queries: Sequence[Query]) -> Iterator[Answer]:
-        ratio, beam_width, num_items = group
+    def _answer(self, group: Group, queries: Sequence[Query]) -> list[Answer]:
+        found = self._search(group, queries)
+        if not group.exact:
+            return [answer for answer, _ in found]
+        unsure = [row for row, (_, proved) in enumerate(found) if not proved]
+        answers = [answer for answer, _ in found]
+        wider = replace(group, beam_width=group.beam_width * WIDENING)
+        chunk = max(1, MAX_EXACT_BEAMS // wider.beam_width)
+        for start in range(0, len(unsure), chunk):
+            rows = unsure[start : start + chunk]
+            again = self._answer(wider, [queries[row] for row in rows])
+            for row, answer in zip(rows, again, strict=True):
+                answers[row] = answer
+        return answers
+
+    def _search(self, group: Group, queries: Sequence[Query]) -> list[tuple[Answer, bool]]:
+        """One beam search for queries of a group; each answer, and whether it is proved exact."""
         config = self.manifest.model
-        histories = [query.history for query in queries]
-        tokens, mask = self.sids.pack(histories, separator=config.separator, num_items=num_items)
-        prompt = self.model.prompt(self._tensor(tokens), self._tensor(mask), ratio)
+        tokens, mask = self.sids.pack(
+            [query.history for query in queries],
+            separator=config.separator,
+            num_items=group.num_items,
+        )
+        prompt = self.model.prompt(self._tensor(tokens), self._tensor(mask), group.ratio)
         seen = [self._seen(query) for query in queries]
-        beams = beam_search(self.model, prompt, self._trie, beam_width, self._exclusions(seen))
-        found = _Found.from_device(beams)
-        kept = _kept_items(prompt.cut, mask, config.tokens_per_item)
+        exclusions = self._exclusions(seen)
+        beams = beam_search(self.model, prompt, self._trie, group.beam_width, exclusions)
+        found = Found.from_device(beams)
+        kept = kept_items(prompt.cut, mask, config.tokens_per_item)
+        answers = []
         for row, query in enumerate(queries):
-            yield Answer(
-                items=list(self._items(found, row, query, seen[row])),
+            answer = Answer(
+                items=list(open_leaves(self.sids, found, row, query, seen[row])),
                 tokens_in=int(mask[row].sum()),
                 tokens_kept=int(kept[row].sum()),
-                kept_history=_explain(kept[row], len(query.history)) if query.explain else None,
+                kept_history=kept_history(kept[row], len(query.history)) if query.explain else None,
             )
+            answers.append((answer, found.is_proved(row, query.limit)))
+        return answers
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -213,39 +211,6 @@ class Engine:
             rows.append(self._ancestry.dead_nodes(leaves[counts == sizes[leaves]]))
         return Exclusions.from_rows(rows, self.sids.num_levels, self.device)
 
-    def _items(
-        self, found: "_Found", row: int, query: Query, seen: npt.NDArray[np.int64]
-    ) -> Iterator[RankedItem]:
-        """Open the found leaves, best first: several items may share a semantic ID."""
-        remaining = query.limit
-        closed = frozenset(seen.tolist())
-        for leaf, score, terms in zip(*found.row(row), strict=True):
-            first, end = self.sids.leaf_offsets[leaf : leaf + 2]
-            for item in self.sids.items_by_leaf[first:end].tolist():
-                if remaining == 0 or score == -np.inf:
-                    return
-                if item in closed:
-                    continue
-                remaining -= 1
-                sid = tuple(self.sids.sids[leaf].tolist())
-                yield RankedItem(item, score, sid, tuple(terms) if query.explain else None)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Beams as plain numbers, fetched from the device once."""
-
-    leaves: list[list[int]]
-    scores: list[list[float]]
-    terms: list[list[list[float]]]
-
-    @classmethod
-    def from_device(cls, beams: Beams) -> Self:
-        return cls(beams.leaves.tolist(), beams.scores.tolist(), beams.level_log_probs.tolist())
-
-    def row(self, row: int) -> tuple[list[int], list[float], list[list[float]]]:
-        return self.leaves[row], self.scores[row], self.terms[row]
-
 
 def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:
     validated = {profile.retention_ratio for profile in manifest.sap_profile}
@@ -256,22 +221,3 @@ def _length_buckets(max_items: int) -> tuple[int, ...]:
     """Row lengths in items, so that few shapes occur: powers of two and the steps between."""
     sizes = {size for power in range(12) for size in (2**power, 3 * 2**power // 2)}
     return (*sorted(size for size in sizes if 0 < size < max_items), max_items)
-
-
-def _kept_items(
-    cut: Cut | None, mask: npt.NDArray[np.bool_], tokens_per_item: int
-) -> npt.NDArray[np.int64]:
-    """(batch, items in the padded row): how many tokens of each item the encoder kept."""
-    kept = mask
-    if cut is not None:
-        kept = np.zeros_like(mask)
-        rows, places = np.nonzero(cut.mask.cpu().numpy())
-        kept[rows, cut.indices.cpu().numpy()[rows, places]] = True
-    per_item: npt.NDArray[np.int64] = kept.reshape(len(mask), -1, tokens_per_item).sum(axis=2)
-    return per_item
-
-
-def _explain(kept: npt.NDArray[np.int64], history_length: int) -> list[tuple[int, int]]:
-    """Positions count from the start of the whole history, of which only the end was read."""
-    skipped = max(0, history_length - len(kept))
-    return [(skipped + int(place), int(kept[place])) for place in np.flatnonzero(kept)]

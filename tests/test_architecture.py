@@ -29,6 +29,8 @@ LAYERS = {
         "qwen",
         "multi_step",
         "beam_search",
+        "queries",
+        "answers",
         "bundle",
         "engine",
     ),

@@ -92,6 +92,24 @@ def test_excluded_leaves_are_never_entered(table: SidTable, seed: int, data: st.
         assert_is_best_of(beams, row, {leaf: s for leaf, s in scores if leaf not in dead[row]})
 
 
+@settings(max_examples=40)
+@given(table=sid_tables(), seed=st.integers(0, 2**16), width=st.integers(1, 5), backbone=BACKBONES)
+@torch.inference_mode()
+def test_no_leaf_outside_the_beam_scores_more_than_what_was_lost(
+    table: SidTable, seed: int, width: int, backbone: str
+) -> None:
+    """`lost` bounds every leaf that a narrow beam did not find: the proof of exact decoding."""
+    model = small_model(table, seed, backbone)
+    trie = SidTrie.from_sids(table.sids)
+
+    beams = beam_search(model, model.prompt(*histories(table, model.config)), trie, width)
+
+    for row in range(2):
+        found = set(beams.leaves[row].tolist())
+        missed = [s for leaf, s in enumerate(exhaustive(model, table, row)) if leaf not in found]
+        assert max(missed, default=-torch.inf) <= beams.lost[row].item() + 1e-4
+
+
 @torch.inference_mode()
 def test_ties_fall_to_the_smaller_semantic_id() -> None:
     """A model without an opinion ranks the catalog in ascending order of semantic IDs."""

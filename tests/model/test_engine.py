@@ -87,6 +87,33 @@ def test_a_lower_ratio_keeps_fewer_tokens(config: Config, ratio: float) -> None:
     assert (answer.tokens_in, answer.tokens_kept) == (36, int(36 * ratio))
 
 
+@BOTH
+@pytest.mark.parametrize("seed", range(6))
+def test_exact_decoding_finds_the_best_of_the_whole_catalog(config: Config, seed: int) -> None:
+    """A beam of one, asked for exact answers, finds what exhaustive search finds."""
+    engine = random_engine(config, seed=seed)
+    histories = history_batch(LENGTHS, seed)
+
+    exact = engine.recommend([Query(h, limit=3, beam_width=1, decode="exact") for h in histories])
+    everything = engine.recommend([Query(h, limit=3, beam_width=1000) for h in histories])
+
+    for one, other in zip(exact, everything, strict=True):
+        items, scores = items_and_scores(one)
+        assert items == items_and_scores(other)[0]
+        np.testing.assert_allclose(scores, items_and_scores(other)[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_narrow_beam_misses_what_exact_decoding_finds() -> None:
+    """The two differ for some history; otherwise the test above would prove nothing."""
+    engine = random_engine()
+    histories = history_batch([3] * 30)
+
+    narrow = engine.recommend([Query(h, limit=3, beam_width=1) for h in histories])
+    exact = engine.recommend([Query(h, limit=3, beam_width=1, decode="exact") for h in histories])
+
+    assert any(a.items != b.items for a, b in zip(narrow, exact, strict=True))
+
+
 def test_seen_items_never_come_back() -> None:
     """With exclude_seen the whole given history is closed, also what the model's window cuts."""
     engine = random_engine()
