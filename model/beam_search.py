@@ -91,7 +91,9 @@ def beam_search(
             tail = Tail((*tail.remembered, now), tail.ancestors, tail.log_probs)
         log_probs = model.logits(states, level).float().log_softmax(dim=-1)
         candidates = _expand(trie, level, nodes, scores, log_probs, exclusions)
-        nodes, scores, parents, terms, dropped = _best(candidates, min(beam_width, len(trie.codes[level])))
+        nodes, scores, parents, terms, dropped = _best(
+            candidates, min(beam_width, len(trie.codes[level]))
+        )
         lost = lost.maximum(dropped)
         tail = _follow(tail, remembered, parents, terms)
     assert tail is not None

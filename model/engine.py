@@ -28,6 +28,8 @@ DEFAULT_BEAM_WIDTH = 20
 Dtype = Literal["float32", "bfloat16"]
 WIDENING = 4
 """Exact decoding searches again with a beam this much wider until the answer is proved."""
+RATIO_TOLERANCE = 0.005
+"""A request may round a retention ratio."""
 MAX_EXACT_BEAMS = 8192
 """Beams of all rows together in such a search, one row at least."""
 
@@ -135,8 +137,20 @@ class Engine:
                 found.append(int(item))
         return found
 
+    def validated_ratio(self, ratio: float | None) -> float | None:
+        """The validated retention ratio that is meant, e.g. 1/3 by 0.33; None if there is none.
+
+        Args:
+            ratio: as asked for; None means the one the bundle was trained with.
+        """
+        if ratio is None:
+            return self.manifest.model.default_retention_ratio
+        nearest = min(self.retention_ratios, key=lambda known: abs(known - ratio))
+        return nearest if abs(nearest - ratio) < RATIO_TOLERANCE else None
+
     def warm_up(self) -> None:
         """Run every bucket of history lengths once, so that the first user does not wait."""
+        self.catalog.index_of("")
         for num_items in self._buckets:
             history = [item % len(self.catalog) for item in range(num_items)]
             for ratio in self.retention_ratios:
@@ -145,11 +159,11 @@ class Engine:
     def _group(self, query: Query) -> Group:
         if not query.history:
             raise ModelError("a query needs at least one item of history")
-        ratio = query.retention_ratio
+        ratio = self.validated_ratio(query.retention_ratio)
         if ratio is None:
-            ratio = self.manifest.model.default_retention_ratio
-        if ratio not in self.retention_ratios:
-            raise ModelError(f"retention ratio {ratio} was not validated for this bundle")
+            raise ModelError(
+                f"retention ratio {query.retention_ratio} was not validated for this bundle"
+            )
         beam_width = max(query.beam_width or DEFAULT_BEAM_WIDTH, query.limit)
         length = min(len(query.history), self._buckets[-1])
         num_items = next(size for size in self._buckets if size >= length)

@@ -136,12 +136,11 @@ class _Lifespan:
 
 
 def _warm_up(engine: Engine) -> None:
-    """Run every shape once and make the catalogue's index: the first user need not wait.
+    """Run every shape once, so that the first user need not wait.
 
     What is in memory then stays, so the garbage collector need not look at it again.
     """
     engine.warm_up()
-    engine.catalog.index_of("")
     gc.collect()
     gc.freeze()
 

@@ -109,9 +109,9 @@ class Recommender:
 
     def _check(self, request: RecommendRequest) -> None:
         """Refuse what this bundle or these settings do not allow."""
-        valid = self.engine.retention_ratios
-        if request.retention_ratio is not None and request.retention_ratio not in valid:
-            raise _invalid("retention_ratio", f"must be one of {', '.join(map(str, valid))}")
+        if self.engine.validated_ratio(request.retention_ratio) is None:
+            valid = ", ".join(f"{ratio:.3g}" for ratio in self.engine.retention_ratios)
+            raise _invalid("retention_ratio", f"must be one of {valid}")
         if request.beam_width is not None and request.beam_width > self.max_beam_width:
             raise _invalid("beam_width", f"must be at most {self.max_beam_width}")
 

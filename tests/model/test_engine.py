@@ -194,6 +194,14 @@ def test_a_query_that_cannot_be_answered_is_refused(query: Query, message: str) 
         random_engine().recommend([query])
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"), [(None, 0.5), (0.5, 0.5), (0.502, 0.5), (1, 1.0), (0.33, None)]
+)
+def test_a_rounded_ratio_means_the_validated_one(asked: float | None, meant: float | None) -> None:
+    """People write 0.33 for a third; anything else must match."""
+    assert random_engine().validated_ratio(asked) == meant
+
+
 def test_popular_items_skip_the_excluded_ones() -> None:
     """The prior for cold users: by training popularity, then catalog order."""
     engine = random_engine()

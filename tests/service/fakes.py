@@ -54,6 +54,11 @@ class FakeEngine:
         """Wait until one more batch has begun."""
         assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
 
+    def validated_ratio(self, ratio: float | None) -> float | None:
+        """No rounding here."""
+        asked = self.retention_ratios[0] if ratio is None else ratio
+        return asked if asked in self.retention_ratios else None
+
     def warm_up(self) -> None:
         """Nothing to warm."""
 

@@ -178,7 +178,7 @@ async def test_the_default_beam_width_gives_way_to_the_limit(
 
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
-    [("retention_ratio", 0.7, "0.5, 1.0"), ("beam_width", 201, "at most 200")],
+    [("retention_ratio", 0.7, "0.5, 1"), ("beam_width", 201, "at most 200")],
 )
 async def test_what_the_bundle_or_the_settings_forbid_is_refused(
     running: Running, name: str, value: float, allowed: str
