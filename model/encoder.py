@@ -5,12 +5,13 @@ Shape words: batch, seq (padded history tokens), kept (tokens after the cut), d_
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.config import PruningConfig, T5Config
 from model.layers import FeedForward, RelativePositionBias, SelfAttention, mask_bias
-from model.pruning import Cut, choose, token_importance
+from model.pruning import Cut, choose, rows_at_once, token_importance
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ class Encoder(nn.Module):
                 hidden = block(hidden, bias)
                 continue
             assert isinstance(block, EncoderBlock)
-            hidden, weights = block.forward_with_weights(hidden, bias)
-            importance = token_importance(hidden.detach(), weights.detach(), mask, pruning)
+            hidden, importance = _rank(block, hidden, bias, mask, pruning)
             cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
             hidden, mask = cut.gather(hidden), cut.mask
             bias = mask_bias(mask, hidden.dtype)
@@ -99,3 +99,17 @@ class Encoder(nn.Module):
                 bias = bias.expand(-1, self.config.num_heads, mask.shape[1], -1)
         hidden = F.dropout(self.norm(hidden), rate, self.training)
         return Encoded(hidden, mask, cut)
+
+
+def _rank(
+    block: EncoderBlock, hidden: Tensor, bias: Tensor, mask: Tensor, pruning: PruningConfig
+) -> tuple[Tensor, Tensor]:
+    """The block before the cut: its output, and the (batch, seq) importance of each token."""
+    rows = rows_at_once(hidden.device, bias[0].numel())
+    outputs, importance = [], []
+    inputs = (torch.split(each, rows) for each in (hidden, bias, mask))
+    for row_hidden, row_bias, row_mask in zip(*inputs, strict=True):
+        output, weights = block.forward_with_weights(row_hidden, row_bias)
+        outputs.append(output)
+        importance.append(token_importance(output.detach(), weights.detach(), row_mask, pruning))
+    return torch.cat(outputs), torch.cat(importance)

@@ -94,11 +94,11 @@ class SelfAttention(nn.Module):
         return self.join(mixed)
 
     def forward_with_weights(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and the (batch, heads, seq, seq) weights before dropout."""
+        """The same, and the (batch, heads, seq, seq) float32 weights before dropout."""
         query, key, value = self.project(hidden).transpose(2, 3)
-        scores = query @ key.transpose(-1, -2) + bias
-        weights = scores.float().softmax(dim=-1).to(scores.dtype)
-        mixed = F.dropout(weights, self.dropout, self.training) @ value
+        scores = (query @ key.transpose(-1, -2)).add_(bias)  # in place: it is by far the largest
+        weights = scores.softmax(dim=-1, dtype=torch.float32)
+        mixed = F.dropout(weights.to(value.dtype), self.dropout, self.training) @ value
         return self.join(mixed), weights
 
     def join(self, mixed: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from model.config import PruningConfig
 
+CACHED_BYTES = 4 << 20  # room for attention weights: what a core's second-level cache holds
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -81,7 +83,6 @@ def attention_received(attention: Tensor, mask: Tensor, config: PruningConfig) -
     causal model the ones after it), "last" sums over the newest queries only (arXiv:2407.20485
     discusses the bias of a plain sum towards old tokens).
     """
-    per_query = attention.float().sum(dim=1)
     votes = mask.float()
     if config.count_padding:
         votes = torch.ones_like(votes)
@@ -89,11 +90,27 @@ def attention_received(attention: Tensor, mask: Tensor, config: PruningConfig) -
         positions = torch.arange(mask.shape[1], device=mask.device)
         newest = positions >= mask.sum(dim=1, keepdim=True) - config.last_queries
         votes = votes * newest
-    received = torch.einsum("bqk,bq->bk", per_query, votes)
+    heads = attention.shape[1]  # one product reads the weights once, whatever the number of heads
+    received = votes.repeat(1, heads)[:, None] @ attention.float().flatten(1, 2)
     if config.centrality == "mean":
-        lookers = torch.einsum("bqk,bq->bk", (per_query > 0).float(), votes)
+        lookers = votes[:, None] @ (attention > 0).any(dim=1).float()
         received = received / lookers.clamp(min=1)
-    return received
+    return received[:, 0]
+
+
+def rows_at_once(device: torch.device, weights_per_row: int) -> int:
+    """How many rows' attention weights a CPU should hold at a time; other devices take them all.
+
+    The weights of one block are by far the largest tensor there is. A whole batch of them pushes
+    everything else out of the cache and is paged in anew by every request.
+
+    Args:
+        device: where the weights are computed.
+        weights_per_row: heads x seq x seq.
+    """
+    if device.type != "cpu":
+        return torch.iinfo(torch.int32).max
+    return max(1, CACHED_BYTES // (4 * weights_per_row))
 
 
 def length_after_cut(seq: int, tokens_per_item: int, config: PruningConfig, ratio: float) -> int:

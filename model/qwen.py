@@ -5,17 +5,17 @@ so keys and values of blocks have different lengths, and stay valid while decodi
 Shape words: batch, seq (padded history tokens), kept, beams, tail, levels, items, d_model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.backbone import Backbone, Prompt
-from model.config import QwenConfig
+from model.config import PruningConfig, QwenConfig
 from model.layers import mask_bias
-from model.pruning import Cut, choose, token_importance
-from model.qwen_layers import GroupedAttention, SwiGlu, initialize
+from model.pruning import Cut, choose, rows_at_once, token_importance
+from model.qwen_layers import GroupedAttention, SwiGlu, Turn, initialize, rotary
 
 
 class QwenBlock(nn.Module):
@@ -29,9 +29,9 @@ class QwenBlock(nn.Module):
         self.ff_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
         self.ff = SwiGlu(config)
 
-    def project(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the normed states."""
-        return self.attention.project(self.attention_norm(hidden), positions)
+        return self.attention.project(self.attention_norm(hidden), turn)
 
     def finish(self, hidden: Tensor, mixed: Tensor) -> Tensor:
         """Add attention's result and the feed-forward part to the residual stream."""
@@ -51,13 +51,13 @@ class _Stream:
     positions: Tensor
     mask: Tensor
 
-    def bias(self) -> Tensor:
-        """(batch, 1, tokens, tokens): a token looks at real tokens not after itself."""
+    def biases(self) -> tuple[Tensor, Tensor]:
+        """(batch, 1, 1, tokens) hides padding; (batch, 1, tokens, tokens) later tokens as well."""
         tokens = self.hidden.shape[1]
         later = torch.ones(tokens, tokens, dtype=torch.bool, device=self.mask.device).triu(1)
         hidden_bias = torch.finfo(self.hidden.dtype).min / 2
         padding = mask_bias(self.mask, self.hidden.dtype)
-        return padding.expand(-1, -1, tokens, -1).masked_fill(later, hidden_bias)
+        return padding, padding.expand(-1, -1, tokens, -1).masked_fill(later, hidden_bias)
 
     def cut(self, cut: Cut) -> "_Stream":
         """The kept tokens at their old positions."""
@@ -110,12 +110,12 @@ class Qwen(Backbone):
         if answer == 0:
             return first
         hidden: Tensor = self.embedding(tokens)
-        positions = length + torch.arange(answer, device=tokens.device)
+        turn = rotary(length + torch.arange(answer, device=tokens.device), self.config)
         later = torch.ones(answer, answer, dtype=torch.bool, device=tokens.device).triu(1)
         own_bias = torch.zeros(answer, answer, dtype=hidden.dtype, device=tokens.device)
         own_bias = own_bias.masked_fill(later, torch.finfo(hidden.dtype).min / 2)
         for block, memory, bias in zip(self._blocks(), prompt.memory, prompt.biases, strict=True):
-            query, key, value = block.project(hidden, positions)
+            query, key, value = block.project(hidden, turn)
             keys = torch.cat((memory[0], key.transpose(1, 2)), dim=2)
             values = torch.cat((memory[1], value.transpose(1, 2)), dim=2)
             own = own_bias.expand(len(tokens), 1, -1, -1)
@@ -134,10 +134,10 @@ class Qwen(Backbone):
         """See Backbone."""
         assert prompt.last is not None
         hidden: Tensor = self.embedding(codes + self.token_ranges[level - 1][0])
-        positions = (prompt.last[1] + level - 1).expand(-1, codes.shape[1])
+        turn = rotary(prompt.last[1] + level - 1, self.config)
         remembered = []
         for index, block in enumerate(self._blocks()):
-            query, key, value = block.project(hidden, positions)
+            query, key, value = block.project(hidden, turn)
             now = torch.stack((key, value))
             own = now[:, :, :, None]
             if past is not None:
@@ -154,29 +154,46 @@ class Qwen(Backbone):
         """Run all blocks over the history; pruning shortens the stream after one of them."""
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         stream = _Stream(self.embedding(tokens), positions, mask)
-        bias, cut = stream.bias(), None
+        turn, (padding, bias), cut = rotary(positions[:1], self.config), stream.biases(), None
         memory, biases = [], []
         pruning = self.config.pruning
         for index, block in enumerate(self._blocks()):
-            query, key, value = block.project(stream.hidden, stream.positions)
+            query, key, value = block.project(stream.hidden, turn)
             key, value = key.transpose(1, 2), value.transpose(1, 2)
             memory.append(torch.stack((key, value)))
-            biases.append(mask_bias(stream.mask, stream.hidden.dtype))
-            if pruning is None or ratio >= 1 or index != pruning.layer:
-                mixed = block.attention(query, key, value, bias)
-                hidden = block.finish(stream.hidden, mixed)
-                stream = _Stream(hidden, stream.positions, stream.mask)
-                continue
-            mixed, weights = block.attention.with_weights(query, key, value, bias)
-            hidden = block.finish(stream.hidden, mixed)
-            importance = token_importance(hidden.detach(), weights.detach(), mask, pruning)
-            cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
-            stream = _Stream(hidden, stream.positions, mask).cut(cut)
-            if pruning.positions == "reset":
-                reset = torch.arange(stream.positions.shape[1], device=tokens.device)
-                stream = _Stream(stream.hidden, reset.expand_as(stream.positions), stream.mask)
-            bias = stream.bias()
+            biases.append(padding)
+            mixed = block.attention(query, key, value, bias)
+            stream = replace(stream, hidden=block.finish(stream.hidden, mixed))
+            if pruning is not None and ratio < 1 and index == pruning.layer:
+                importance = _importance(block, query, key, bias, stream, pruning)
+                cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
+                stream = stream.cut(cut)
+                if pruning.positions == "reset":
+                    stream = replace(stream, positions=positions[:, : cut.mask.shape[1]])
+                turn, (padding, bias) = rotary(stream.positions, self.config), stream.biases()
         return stream, memory, biases, cut
 
     def _blocks(self) -> list[QwenBlock]:
         return [block for block in self.blocks if isinstance(block, QwenBlock)]
+
+
+@torch.no_grad()
+def _importance(
+    block: QwenBlock,
+    query: Tensor,
+    key: Tensor,
+    bias: Tensor,
+    stream: _Stream,
+    pruning: PruningConfig,
+) -> Tensor:
+    """(batch, seq) importance after the block before the cut.
+
+    The weights are computed beside the fused attention, so that training need not keep them.
+    """
+    rows = rows_at_once(query.device, query.shape[2] * query.shape[1] ** 2)
+    inputs = (query, key, bias, stream.hidden, stream.mask)
+    parts = [
+        token_importance(states, block.attention.weights(q, k, b), mask, pruning)
+        for q, k, b, states, mask in zip(*(torch.split(x, rows) for x in inputs), strict=True)
+    ]
+    return torch.cat(parts)

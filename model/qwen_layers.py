@@ -12,17 +12,21 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.config import QwenConfig
 
+Turn = tuple[Tensor, Tensor]
+"""Cosines and sines of positions, each (batch, seq, 1, d_kv) float32; the same in every block."""
 
-def rotary(positions: Tensor, d_kv: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of (batch, seq) positions, each (batch, seq, 1, d_kv) float32."""
-    pairs = torch.arange(0, d_kv, 2, device=positions.device).float() / d_kv
-    angles = positions[..., None, None].float() * theta**-pairs
+
+def rotary(positions: Tensor, config: QwenConfig) -> Turn:
+    """By what angles the (batch, seq) positions turn queries and keys."""
+    pairs = torch.arange(0, config.d_kv, 2, device=positions.device).float() / config.d_kv
+    angles = positions[..., None, None].float() * config.rope_theta**-pairs
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos(), angles.sin()
 
 
-def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(states: Tensor, turn: Turn) -> Tensor:
     """Turn (batch, seq, heads, d_kv) queries or keys by their positions."""
+    cos, sin = turn
     first, second = states.chunk(2, dim=-1)
     turned = torch.cat((-second, first), dim=-1)
     return (states * cos + turned * sin).to(states.dtype)
@@ -40,16 +44,15 @@ class GroupedAttention(nn.Module):
         self.query_norm = _head_norm(config)
         self.key_norm = _head_norm(config)
 
-    def project(self, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, turn: Turn) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, seq, d_model) -> queries (batch, seq, heads, d_kv), keys, values (kv_heads)."""
         config = self.config
         qkv: Tensor = self.qkv(hidden)
         qkv = qkv.view(*hidden.shape[:2], -1, config.d_kv)
         shares = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
         query, key, value = torch.split(qkv, shares, dim=2)
-        cos, sin = rotary(positions, config.d_kv, config.rope_theta)
-        query = rotate(self.query_norm(query), cos, sin)
-        key = rotate(self.key_norm(key), cos, sin)
+        query = rotate(self.query_norm(query), turn)
+        key = rotate(self.key_norm(key), turn)
         return query * config.d_kv**-0.5, key, value
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
@@ -69,15 +72,11 @@ class GroupedAttention(nn.Module):
         )
         return self.join(mixed.transpose(1, 2))
 
-    def with_weights(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same, and the (batch, heads, seq, keys) weights."""
-        group = self.config.num_heads // self.config.num_kv_heads
-        key, value = (states.repeat_interleave(group, dim=1) for states in (key, value))
-        scores = query.transpose(1, 2) @ key.transpose(-1, -2) + bias
-        weights = scores.float().softmax(dim=-1).to(query.dtype)
-        return self.join((weights @ value).transpose(1, 2)), weights
+    def weights(self, query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+        """The (batch, heads, seq, keys) float32 weights of that attention."""
+        key = key.repeat_interleave(self.config.num_heads // self.config.num_kv_heads, dim=1)
+        scores = (query.transpose(1, 2) @ key.transpose(-1, -2)).add_(bias)
+        return scores.softmax(dim=-1, dtype=torch.float32)
 
     def over_tail(
         self, query: Tensor, memory: Tensor, bias: Tensor, key: Tensor, value: Tensor
