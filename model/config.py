@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
 
 Codes = tuple[int, ...]
 
@@ -74,6 +74,17 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     """Score codes by their input embeddings instead of weights of their own."""
     norm_epsilon: float = Field(default=1e-6, gt=0)
     pruning: PruningConfig | None = PruningConfig()
+    """SAP; a table, or one of the presets "sap", "rastp" and "none"."""
+
+    @field_validator("pruning", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        presets = {"sap": PruningConfig(), "rastp": PruningConfig.rastp(), "none": None}
+        if not isinstance(value, str):
+            return value
+        if value not in presets:
+            raise ValueError(f"no preset {value!r}; there are sap, rastp and none")
+        return presets[value]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
