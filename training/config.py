@@ -169,6 +169,9 @@ class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
     max_users: int = Field(default=100_000, ge=1)
     """Test at most this many users, evenly spread."""
 
+    exact_users: int = Field(default=200, ge=1)
+    """At most this many users tell how far beam search is from exact decoding."""
+
     num_threads: int = Field(default=1, ge=1)
     """Torch's threads while evaluating."""
 

@@ -69,20 +69,23 @@ def recommend_lists(
     beam_width: int,
     retention_ratio: float | None = None,
     exclude_seen: bool = True,
+    exact: bool = False,
+    limit: int = LIMIT,
     progress: Progress | None = None,
 ) -> Ints:
-    """(num_examples, 20) item indices as served, -1 behind the end of a short answer."""
-    lists = np.full((len(examples), LIMIT), -1, dtype=np.int64)
+    """(num_examples, limit) item indices as served, -1 behind the end of a short answer."""
+    lists = np.full((len(examples), limit), -1, dtype=np.int64)
     order = np.argsort(examples.positions, kind="stable")  # like lengths share a batch
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
         queries = [
             Query(
                 history=examples.history(int(place)).tolist(),
-                limit=LIMIT,
+                limit=limit,
                 beam_width=beam_width,
                 retention_ratio=retention_ratio,
                 exclude_seen=exclude_seen,
+                decode="exact" if exact else "beam",
             )
             for place in places
         ]
@@ -110,10 +113,32 @@ def evaluate(
         beam_width=beam_width,
         retention_ratio=retention_ratio,
         exclude_seen=exclude_seen,
+        limit=min(LIMIT, beam_width),
         progress=progress,
     )
     ranks = ranks_in_lists(lists, examples.targets)
     return Quality.of(ranks, lists, len(engine.catalog))
+
+
+def beam_gap(engine: Engine, examples: Examples, *, beam_width: int) -> dict[str, float]:
+    """How far a beam is from exact decoding.
+
+    Returns:
+        recall@10 of both on the same users, the share of exact's first ten items that the beam
+        found too, and the share of users for whom the two first tens are the same.
+    """
+    beam, exact = (
+        recommend_lists(engine, examples, beam_width=beam_width, exact=exact, limit=10)
+        for exact in (False, True)
+    )
+    common = (exact[:, :, None] == beam[:, None, :]).any(axis=2) & (exact >= 0)
+    return {
+        "users": float(len(examples)),
+        "recall@10_beam": float(np.isfinite(ranks_in_lists(beam, examples.targets)).mean()),
+        "recall@10_exact": float(np.isfinite(ranks_in_lists(exact, examples.targets)).mean()),
+        "overlap@10": float(common.sum() / (exact >= 0).sum()),
+        "identical@10": float((beam == exact).all(axis=1).mean()),
+    }
 
 
 def sap_profile(
