@@ -89,7 +89,7 @@ class Encoder(nn.Module):
                 hidden = block(hidden, bias)
                 continue
             assert isinstance(block, EncoderBlock)
-            hidden, importance = _rank(block, hidden, bias, mask, pruning)
+            hidden, importance = forward_and_rank(block, hidden, bias, mask, pruning)
             cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
             hidden, mask = cut.gather(hidden), cut.mask
             bias = mask_bias(mask, hidden.dtype)
@@ -101,7 +101,7 @@ class Encoder(nn.Module):
         return Encoded(hidden, mask, cut)
 
 
-def _rank(
+def forward_and_rank(
     block: EncoderBlock, hidden: Tensor, bias: Tensor, mask: Tensor, pruning: PruningConfig
 ) -> tuple[Tensor, Tensor]:
     """The block before the cut: its output, and the (batch, seq) importance of each token."""

@@ -165,7 +165,9 @@ class Qwen(Backbone):
             mixed = block.attention(query, key, value, bias)
             stream = replace(stream, hidden=block.finish(stream.hidden, mixed))
             if pruning is not None and ratio < 1 and index == pruning.layer:
-                importance = _importance(block, query, key, bias, stream, pruning)
+                importance = importance_after(
+                    block.attention, (query, key, bias), stream.hidden, mask, pruning
+                )
                 cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
                 stream = stream.cut(cut)
                 if pruning.positions == "reset":
@@ -178,22 +180,29 @@ class Qwen(Backbone):
 
 
 @torch.no_grad()
-def _importance(
-    block: QwenBlock,
-    query: Tensor,
-    key: Tensor,
-    bias: Tensor,
-    stream: _Stream,
+def importance_after(
+    attention: GroupedAttention,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    hidden: Tensor,
+    mask: Tensor,
     pruning: PruningConfig,
 ) -> Tensor:
     """(batch, seq) importance after the block before the cut.
 
     The weights are computed beside the fused attention, so that training need not keep them.
+
+    Args:
+        attention: the block's.
+        inputs: its queries, keys and bias.
+        hidden: (batch, seq, d_model), output of the block.
+        mask: (batch, seq) bool, True = real token.
+        pruning: what ranks the tokens.
     """
-    rows = rows_at_once(query.device, query.shape[2] * query.shape[1] ** 2)
-    inputs = (query, key, bias, stream.hidden, stream.mask)
+    rows = rows_at_once(hidden.device, inputs[0].shape[2] * hidden.shape[1] ** 2)
     parts = [
-        token_importance(states, block.attention.weights(q, k, b), mask, pruning)
-        for q, k, b, states, mask in zip(*(torch.split(x, rows) for x in inputs), strict=True)
+        token_importance(states, attention.weights(*qkb), row_mask, pruning)
+        for states, row_mask, *qkb in zip(
+            *(torch.split(each, rows) for each in (hidden, mask, *inputs)), strict=True
+        )
     ]
     return torch.cat(parts)
