@@ -90,10 +90,6 @@ def training_loss(
 ) -> tuple[Tensor, Tensor]:
     """L = L_next + mean over heads of weight x L_head; what does not exist is masked out.
 
-    With "items" head f predicts, at each level, the item f steps after the next one. With "tokens"
-    it predicts, from the state at level m, level m + f of the next item itself: a target less per
-    head, and none beyond the item.
-
     Args:
         model: in train mode, or in eval mode for a validation loss.
         heads: one per further step; fewer than levels with "tokens".
@@ -111,13 +107,41 @@ def training_loss(
     states = target_states(model, tokens, mask, targets[..., 0, :])
     codes, weights = targets.flatten(0, -3), exists.flatten(0, -2).float()
     next_item = item_loss(model, states, codes[:, 0], weights[:, 0])
+    further = item_losses if auxiliary == "items" else token_losses
     loss = next_item
-    for step, future in enumerate(heads(states), start=1):
-        share = future_weights[step - 1] / len(future_weights)
-        if auxiliary == "items":
-            further = item_loss(model, future, codes[:, step], weights[:, step])
-        else:
-            shared = future[:, :-step]
-            further = item_loss(model, shared, codes[:, 0, step:], weights[:, 0], step)
-        loss = loss + share * further
+    for weight, part in zip(
+        future_weights, further(model, heads(states), codes, weights), strict=True
+    ):
+        loss = loss + weight / len(future_weights) * part
     return loss, next_item
+
+
+def item_losses(
+    model: Backbone, futures: Sequence[Tensor], codes: Tensor, weights: Tensor
+) -> list[Tensor]:
+    """MAP: head f predicts, at every level, the item f steps after the next one.
+
+    Args:
+        model: gives the output weights.
+        futures: per head, (rows, levels, d_model).
+        codes: (rows, steps, levels) int64.
+        weights: (rows, steps) float; 0 leaves a target out.
+    """
+    return [
+        item_loss(model, states, codes[:, step], weights[:, step])
+        for step, states in enumerate(futures, start=1)
+    ]
+
+
+def token_losses(
+    model: Backbone, futures: Sequence[Tensor], codes: Tensor, weights: Tensor
+) -> list[Tensor]:
+    """Multi-token prediction: head f predicts level m + f of the next item from state m.
+
+    A state that has no level m + f has no target, so head f has f targets less per item than the
+    model itself. Arguments as for item_losses, of which only step 0 is read.
+    """
+    return [
+        item_loss(model, states[:, :-ahead], codes[:, 0, ahead:], weights[:, 0], ahead)
+        for ahead, states in enumerate(futures, start=1)
+    ]
