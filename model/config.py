@@ -143,6 +143,20 @@ class QwenConfig(ModelConfig, frozen=True, extra="forbid"):
     """Biases of query, key and value, as in Qwen2.5."""
     rope_theta: float = Field(default=1_000_000.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    text_vocabulary: int = Field(default=0, ge=0)
+    """Text tokens of the language model that this one started from; their embeddings are kept."""
+    prefix_tokens: Codes = ()
+    """Text tokens in front of every history, e.g. an instruction: never dropped, not history."""
+
+    @model_validator(mode="after")
+    def _check_prefix(self) -> Self:
+        unknown = [token for token in self.prefix_tokens if not 0 <= token < self.text_vocabulary]
+        if unknown:
+            raise ValueError(
+                f"prefix token {unknown[0]} is outside the text vocabulary of "
+                f"{self.text_vocabulary} tokens, which comes with a checkpoint to start from"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:

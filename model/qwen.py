@@ -69,18 +69,22 @@ class Qwen(Backbone):
     """A Qwen2.5- or Qwen3-like model; see Backbone for the methods."""
 
     config: QwenConfig
+    prefix: Tensor
 
     def __init__(self, config: QwenConfig) -> None:
         super().__init__(config)
         self.blocks = nn.ModuleList(QwenBlock(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
+        self.text_embedding = _text_embedding(config)
+        prefix = torch.tensor(config.prefix_tokens, dtype=torch.int64)
+        self.register_buffer("prefix", prefix, persistent=False)
         initialize(self, config.num_layers)
 
     def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
         """See Backbone; memory is shorter in the blocks after the cut."""
         ratio = self.config.default_retention_ratio if ratio is None else ratio
         stream, memory, biases, cut = self._read(tokens, mask, ratio)
-        length = mask.sum(dim=1, keepdim=True)
+        length = len(self.prefix) + mask.sum(dim=1, keepdim=True)
         newest = stream.mask.sum(dim=1, keepdim=True) - 1
         last = stream.hidden.gather(1, newest[..., None].expand(-1, -1, self.config.d_model))
         return Prompt(tuple(memory), tuple(biases), cut, (self.norm(last), length))
@@ -97,7 +101,7 @@ class Qwen(Backbone):
         """
         stream, *_ = self._read(tokens, mask, ratio=1.0)
         per_item = self.config.tokens_per_item
-        states: Tensor = self.norm(stream.hidden)[:, per_item - 1 : -1]
+        states: Tensor = self.norm(stream.hidden)[:, len(self.prefix) + per_item - 1 : -1]
         batch, _, width = states.shape
         return states.reshape(batch, -1, per_item, width)[:, :, : self.config.num_levels]
 
@@ -152,8 +156,8 @@ class Qwen(Backbone):
         self, tokens: Tensor, mask: Tensor, ratio: float
     ) -> tuple[_Stream, list[Tensor], list[Tensor], Cut | None]:
         """Run all blocks over the history; pruning shortens the stream after one of them."""
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-        stream = _Stream(self.embedding(tokens), positions, mask)
+        stream = self._begin(tokens, mask)
+        positions, prefix = stream.positions, len(self.prefix)
         turn, (padding, bias), cut = rotary(positions[:1], self.config), stream.biases(), None
         memory, biases = [], []
         pruning = self.config.pruning
@@ -166,14 +170,24 @@ class Qwen(Backbone):
             stream = replace(stream, hidden=block.finish(stream.hidden, mixed))
             if pruning is not None and ratio < 1 and index == pruning.layer:
                 importance = importance_after(
-                    block.attention, (query, key, bias), stream.hidden, mask, pruning
-                )
+                    block.attention, (query, key, bias), stream.hidden, stream.mask, pruning
+                )[:, prefix:]
                 cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
-                stream = stream.cut(cut)
+                stream = stream.cut(_behind(prefix, cut))
                 if pruning.positions == "reset":
-                    stream = replace(stream, positions=positions[:, : cut.mask.shape[1]])
+                    stream = replace(stream, positions=positions[:, : stream.mask.shape[1]])
                 turn, (padding, bias) = rotary(stream.positions, self.config), stream.biases()
         return stream, memory, biases, cut
+
+    def _begin(self, tokens: Tensor, mask: Tensor) -> _Stream:
+        """The prefix and the history behind it, embedded."""
+        hidden = self.embedding(tokens)
+        if self.text_embedding is not None:
+            prefix = self.text_embedding(self.prefix).expand(len(tokens), -1, -1)
+            hidden = torch.cat((prefix, hidden), dim=1)
+            mask = F.pad(mask, (len(self.prefix), 0), value=True)
+        positions = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+        return _Stream(hidden, positions, mask)
 
     def _blocks(self) -> list[QwenBlock]:
         return [block for block in self.blocks if isinstance(block, QwenBlock)]
@@ -206,3 +220,19 @@ def importance_after(
         )
     ]
     return torch.cat(parts)
+
+
+def _text_embedding(config: QwenConfig) -> nn.Embedding | None:
+    """A language model's text embeddings. Frozen: only the prefix is ever looked up."""
+    if not config.text_vocabulary:
+        return None
+    embedding = nn.Embedding(config.text_vocabulary, config.d_model)
+    embedding.weight.requires_grad_(False)
+    return embedding
+
+
+def _behind(num_prefix: int, cut: Cut) -> Cut:
+    """The same cut of rows that begin with a prefix, all of which stays."""
+    prefix = torch.arange(num_prefix, device=cut.indices.device).expand(len(cut.indices), -1)
+    indices = torch.cat((prefix, cut.indices + num_prefix), dim=1)
+    return Cut(indices, F.pad(cut.mask, (num_prefix, 0), value=True))
