@@ -1,4 +1,4 @@
-"""The command line: python -m training prepare | quantize | train | evaluate | export | run."""
+"""The command line: python -m training prepare | quantize | pretrain | train | ... | run."""
 
 import sys
 from pathlib import Path

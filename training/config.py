@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validat
 
 from model.config import AnyModelConfig, parse_model_config
 from model.errors import ModelError
+from model.huggingface import with_checkpoint
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -106,16 +107,20 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
-    """How the model learns: sliding windows over training histories, next item plus MAP targets."""
+    """How the model learns, in one stage: next items of training histories, plus MAP targets."""
+
+    layout: Literal["answer", "dense"] = "answer"
+    """`answer`: a history as prompt with SAP on, the loss on the item after it, one window per
+    position. `dense`: the loss at every item of a history in parallel, SAP off; decoder-only."""
 
     seed: int = Field(default=0, ge=0)
-    """Decides initial weights, the order of windows and dropout."""
+    """Decides initial weights, the order of batches and dropout."""
 
     max_steps: int = Field(ge=1)
     """Optimiser steps; the learning rate is planned for exactly as many."""
 
     batch_tokens: int = Field(default=8192, ge=1)
-    """Padded history tokens of one batch; windows of like lengths share a batch."""
+    """Padded history tokens of one batch; histories of like lengths share a batch."""
 
     learning_rate: float = Field(default=1e-3, gt=0)
 
@@ -127,17 +132,23 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of all gradients together."""
 
+    auxiliary: Literal["items", "tokens"] = "items"
+    """What is predicted beside the next code: the same level of the items after the next one
+    (MAP), or the further levels of the next item (multi-token prediction)."""
+
     num_future_items: int = Field(default=2, ge=0)
-    """MAP: items after the next one that are predicted too; 0 turns MAP off."""
+    """MAP: items after the next one that are predicted too; 0 turns MAP off. With auxiliary =
+    "tokens": levels after the one predicted, at most all there are."""
 
     future_weight: float = Field(default=0.3, ge=0)
-    """MAP: weight of the mean loss over further items."""
+    """MAP: weight of the mean loss over further items, or levels."""
 
     future_decay: float = Field(default=1.0, gt=0, le=1)
     """MAP: each further step counts this much of the one before."""
 
     code_embedding_scale: float = Field(default=0.0, ge=0)
-    """Start code embeddings from their centroids, scaled to this spread; 0 starts from noise."""
+    """Start code embeddings from their centroids, scaled to this spread; 0 starts from noise.
+    The first stage's counts."""
 
     validate_every: int = Field(default=500, ge=1)
     """Steps between validations by the served decoder; the best one's weights are exported."""
@@ -151,11 +162,12 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     resume_every: int = Field(default=100, ge=1)
     """Steps between the checkpoints from which an interrupted training goes on."""
 
-    @property
-    def future_weights(self) -> tuple[float, ...]:
-        """MAP's weight of each further step."""
-        steps = range(self.num_future_items)
-        return tuple(self.future_weight * self.future_decay**step for step in steps)
+    def future_weights(self, num_levels: int) -> tuple[float, ...]:
+        """MAP's weight of each further step; one head each."""
+        steps = self.num_future_items
+        if self.auxiliary == "tokens":
+            steps = min(steps, num_levels - 1)
+        return tuple(self.future_weight * self.future_decay**step for step in range(steps))
 
 
 class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
@@ -186,7 +198,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     embedding: EmbeddingConfig = EmbeddingConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     model: dict[str, JsonValue] = {}
-    """ModelConfig without codebook_sizes, which the quantizer finds."""
+    """ModelConfig without codebook_sizes, which the quantizer finds. One key more: `init_from`, a
+    folder with a Qwen2 or Qwen3 checkpoint that gives the first weights and all sizes."""
+    pretrainer: TrainerConfig | None = None
+    """A stage before the trainer's, which then starts from the best weights of this one."""
     trainer: TrainerConfig
     evaluation: EvaluationConfig = EvaluationConfig()
 
@@ -194,12 +209,38 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def _the_model_can_be_built(self) -> Self:
         if "codebook_sizes" in self.model:
             raise ValueError("codebook_sizes belongs to [quantizer]; [model] takes it from there")
-        self.model_config_for(self.quantizer.codebook_sizes)
+        shape = self.model_config_for(self.quantizer.codebook_sizes)
+        layouts = {stage.layout for stage in (self.pretrainer, self.trainer) if stage is not None}
+        if "dense" in layouts and shape.backbone != "qwen":
+            raise ValueError(
+                'layout = "dense" needs backbone = "qwen": the encoder of a '
+                f"{shape.backbone} sees the items it would have to predict"
+            )
+        if self.trainer.layout == "dense" and shape.default_retention_ratio < 1:
+            raise ValueError(
+                'layout = "dense" trains without SAP: set pruning = { retention_ratio = 1 } in '
+                '[model], or make it the [pretrainer] of an "answer" stage'
+            )
         return self
 
+    @property
+    def init_from(self) -> Path | None:
+        """The checkpoint folder that the model starts from."""
+        folder = self.model.get("init_from")
+        if not isinstance(folder, str | None):
+            raise ModelError(f"[model]: init_from should be a folder, not {folder!r}")
+        return None if folder is None else Path(folder)
+
     def model_config_for(self, codebook_sizes: tuple[int, ...]) -> AnyModelConfig:
-        """The model's configuration, once the quantizer's codebooks are known."""
-        return parse_model_config({**self.model, "codebook_sizes": codebook_sizes})
+        """The model's configuration, once the quantizer's codebooks are known.
+
+        Raises:
+            ModelError: `init_from` is not a checkpoint that can be read, or has other sizes.
+        """
+        fields = {name: value for name, value in self.model.items() if name != "init_from"}
+        if self.init_from is not None:
+            fields = with_checkpoint(fields, self.init_from)
+        return parse_model_config({**fields, "codebook_sizes": codebook_sizes})
 
 
 def read_recipe(name: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""The verbs of the command line: prepare, quantize, train, evaluate, export, in this order.
+"""The verbs of the command line, in the order of STEPS.
 
 Each takes a run and does its step unless it is done. A step's key contains the key of the step
 before it: change a recipe, and everything after the change is made again.
@@ -18,8 +18,10 @@ from torch import Tensor
 from model.bundle import MANIFEST, Manifest, new_model, save_bundle
 from model.engine import Engine
 from model.errors import ModelError
+from model.huggingface import checkpoint_files
 from model.semantic_id import SidTable
 from training.card import render_card
+from training.config import TrainerConfig
 from training.dataset import prepare as prepare_data
 from training.dataset import read_items
 from training.embeddings import embed_items
@@ -32,7 +34,7 @@ from training.sid_report import render_sid_report, sid_report
 from training.sources import source_files
 from training.splits import Split
 from training.trainer import StampModule, build_model, fit
-from training.windows import Windows
+from training.windows import source_for
 
 console = Console(stderr=True)
 
@@ -72,28 +74,16 @@ def quantize(run: Run) -> None:
     run.write_stamp("quantize", key)
 
 
+def pretrain(run: Run) -> None:
+    """A recipe's [pretrainer], if it has one -> pretrain/<key>/, resumed if it was interrupted."""
+    if run.recipe.pretrainer is not None:
+        _train(run, "pretrain", run.recipe.pretrainer, after="quantize")
+
+
 def train(run: Run) -> None:
-    """Training windows -> train/<key>/, resumed if it was interrupted."""
-    config = run.recipe.model_dump(mode="json", include={"model", "trainer"})
-    key = step_key("train", config, after=_key_of(run, "quantize"))
-    if _is_done(run, "train", key):
-        return
-    split = run.split()
-    catalog = run.catalog(split)
-    semantics = run.read_semantics(catalog.popularity)
-    settings = run.recipe.trainer
-    shape = run.recipe.model_config_for(semantics.sids.codebook_sizes)
-    windows = Windows(split.train, semantics.sids, shape, settings.num_future_items)
-    valid = some(split.valid, settings.validation_users)
-    model = build_model(shape, settings, semantics.codebooks)
-    module = StampModule(model, settings, windows, valid, catalog)
-    folder = run.folder / "train" / key
-    recall = fit(module, folder)
-    for name, part in (("model", module.model), ("map_heads", module.heads)):
-        with atomic_path(folder / f"{name}.safetensors") as path:
-            save_file(part.state_dict(), path)
-    console.print(f"best weights: recall@10 {recall:.4f} on {len(valid):,} validation users")
-    run.write_stamp("train", key)
+    """Training histories -> train/<key>/, resumed if it was interrupted."""
+    after = "quantize" if run.recipe.pretrainer is None else "pretrain"
+    _train(run, "train", run.recipe.trainer, after)
 
 
 def evaluate(run: Run) -> None:
@@ -131,7 +121,7 @@ def export(run: Run) -> None:
         }
     )
     codebooks = run.read_semantics(engine.catalog.popularity).codebooks
-    heads = _weights(run, "map_heads")
+    heads = _weights(run, "train", "map_heads")
     folder = save_bundle(
         run.bundles, manifest, engine.model, engine.catalog, engine.sids, codebooks, heads
     )
@@ -141,7 +131,7 @@ def export(run: Run) -> None:
 
 Step = Callable[[Run], None]
 
-STEPS: tuple[Step, ...] = (prepare, quantize, train, evaluate, export)
+STEPS: tuple[Step, ...] = (prepare, quantize, pretrain, train, evaluate, export)
 
 
 def trained_engine(run: Run, split: Split) -> Engine:
@@ -150,7 +140,7 @@ def trained_engine(run: Run, split: Split) -> Engine:
     sids = run.read_semantics(catalog.popularity).sids
     shape = run.recipe.model_config_for(sids.codebook_sizes)
     model = new_model(shape).eval()
-    model.load_state_dict(_weights(run, "model"))
+    model.load_state_dict(_weights(run, "train", "model"))
     manifest = Manifest(
         name=run.recipe.name,
         version="unreleased",
@@ -165,8 +155,49 @@ def trained_engine(run: Run, split: Split) -> Engine:
     return Engine(manifest, model, sids, catalog, retention_ratios={1.0, *ratios})
 
 
-def _weights(run: Run, name: str) -> dict[str, Tensor]:
-    return load_file(run.folder / "train" / _key_of(run, "train") / f"{name}.safetensors")
+def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
+    """One stage of training, resumed if it was interrupted -> <stage>/<key>/."""
+    files = [] if run.recipe.init_from is None else checkpoint_files(run.recipe.init_from)
+    config: JsonValue = [
+        {name: value for name, value in run.recipe.model.items() if name != "init_from"},
+        [_sha256(path) for path in files],
+        settings.model_dump(mode="json"),
+    ]
+    key = step_key(stage, config, after=_key_of(run, after))
+    if _is_done(run, stage, key):
+        return
+    module = _module(run, settings, is_first=after == "quantize")
+    folder = run.folder / stage / key
+    recall = fit(module, folder)
+    for name, part in (("model", module.model), ("map_heads", module.heads)):
+        with atomic_path(folder / f"{name}.safetensors") as path:
+            save_file(part.state_dict(), path)
+    users = len(module.valid)
+    console.print(f"best weights: recall@10 {recall:.4f} on {users:,} validation users")
+    run.write_stamp(stage, key)
+
+
+def _module(run: Run, settings: TrainerConfig, *, is_first: bool) -> StampModule:
+    """A stage before its first step: fresh or a checkpoint's weights, or those of [pretrainer]."""
+    split = run.split()
+    catalog = run.catalog(split)
+    semantics = run.read_semantics(catalog.popularity)
+    shape = run.recipe.model_config_for(semantics.sids.codebook_sizes)
+    source = source_for(settings, split.train, semantics.sids, shape)
+    valid = some(split.valid, settings.validation_users)
+    init_from = run.recipe.init_from if is_first else None
+    model = build_model(shape, settings, semantics.codebooks, init_from)
+    module = StampModule(model, settings, source, valid, catalog)
+    before = None if is_first else run.recipe.pretrainer
+    if before is not None:
+        same = before.auxiliary == settings.auxiliary
+        heads = _weights(run, "pretrain", "map_heads") if same else {}
+        module.start_from(_weights(run, "pretrain", "model"), heads)
+    return module
+
+
+def _weights(run: Run, stage: str, name: str) -> dict[str, Tensor]:
+    return load_file(run.folder / stage / _key_of(run, stage) / f"{name}.safetensors")
 
 
 def _key_of(run: Run, step: str) -> str:

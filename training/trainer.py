@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Callback,
+    Checkpoint,
     EarlyStopping,
     ModelCheckpoint,
     RichProgressBar,
@@ -31,12 +32,14 @@ from model.bundle import Manifest, new_model
 from model.catalog import Catalog
 from model.config import AnyModelConfig, ModelConfig
 from model.engine import Engine
+from model.huggingface import load_checkpoint
 from model.multi_step import FutureHeads, training_loss
+from model.qwen import Qwen
 from training.config import TrainerConfig
 from training.evaluate import recommend_lists
 from training.metrics import ndcg_at_k, ranks_in_lists, recall_at_k
 from training.splits import Examples
-from training.windows import Batch, BatchStream, Windows
+from training.windows import Batch, BatchStream, Source
 
 LOWEST_RATE = 0.02  # the learning rate ends at this share of its peak
 VALIDATION_BEAMS = 20
@@ -45,24 +48,36 @@ NAMES = {"best": "best-{step}", "resume": "resume-{step}"}
 
 
 class StampModule(LightningModule):
-    """T5 with MAP heads, validated by the served decoder."""
+    """A model with its heads in one stage of training, validated by the served decoder."""
 
     def __init__(
         self,
         model: Backbone,
         config: TrainerConfig,
-        windows: Windows,
+        source: Source,
         valid: Examples,
         catalog: Catalog,
     ) -> None:
         super().__init__()
         self.model = model
-        self.heads = FutureHeads(model.config.d_model, config.num_future_items)
+        self.future_weights = config.future_weights(model.config.num_levels)
+        self.heads = FutureHeads(model.config.d_model, len(self.future_weights))
         self.settings = config
-        self.windows = windows
+        self.source = source
         self.valid = valid
         self.catalog = catalog
         self._clock = (0.0, 0)
+
+    def start_from(self, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
+        """Take over the weights of an earlier stage, and those of its heads that have a place."""
+        self.model.load_state_dict(dict(weights))
+        own = self.heads.state_dict()
+        fitting = {
+            name: head
+            for name, head in heads.items()
+            if name in own and own[name].shape == head.shape
+        }
+        self.heads.load_state_dict(own | fitting)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW; the rate rises linearly, then falls by half a cosine."""
@@ -85,7 +100,7 @@ class StampModule(LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches that follow the steps already taken."""
         stream = BatchStream(
-            self.windows,
+            self.source,
             self.settings.batch_tokens,
             self.settings.seed,
             first_step=self.trainer.global_step,
@@ -99,8 +114,9 @@ class StampModule(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """L = L_next + MAP."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
-        weights = self.settings.future_weights
-        loss, next_item = training_loss(self.model, self.heads, *batch, weights)
+        loss, next_item = training_loss(
+            self.model, self.heads, *batch, self.future_weights, self.settings.auxiliary
+        )
         self.log("loss", loss, prog_bar=True)
         self.log("loss_next", next_item)
         self._log_speed(batch.mask.numel())
@@ -116,9 +132,13 @@ class StampModule(LightningModule):
         self._clock = (since, counted + tokens)
 
     def validation_step(self, _: int) -> None:
-        """Recall and NDCG of the served decoder with the weights as they are."""
-        engine = Engine(_manifest(self.model.config), self.model, self.windows.sids, self.catalog)
-        lists = recommend_lists(engine, self.valid, beam_width=VALIDATION_BEAMS)
+        """Recall and NDCG of the served decoder; without SAP where training was without it."""
+        manifest, sids = _manifest(self.model.config), self.source.sids
+        engine = Engine(manifest, self.model, sids, self.catalog, retention_ratios={1.0})
+        ratio = 1.0 if self.settings.layout == "dense" else None
+        lists = recommend_lists(
+            engine, self.valid, beam_width=VALIDATION_BEAMS, retention_ratio=ratio
+        )
         ranks = ranks_in_lists(lists, self.valid.targets)
         self.log(MONITOR, float(recall_at_k(ranks, 10).mean()), prog_bar=True, batch_size=1)
         self.log("valid/ndcg@10", float(ndcg_at_k(ranks, 10).mean()), batch_size=1)
@@ -143,11 +163,21 @@ def _manifest(config: ModelConfig) -> Manifest:
 
 
 def build_model(
-    config: AnyModelConfig, settings: TrainerConfig, codebooks: tuple[Tensor, ...]
+    config: AnyModelConfig,
+    settings: TrainerConfig,
+    codebooks: tuple[Tensor, ...],
+    init_from: Path | None = None,
 ) -> Backbone:
-    """A model with its first weights; codes may start near their centroids."""
+    """A model with its first weights, a checkpoint's if `init_from` names its folder.
+
+    Codes may start from their centroids, around what was the mean of all tokens in a checkpoint.
+    """
     torch.manual_seed(settings.seed)
-    model = new_model(config)
+    model, center = new_model(config), torch.zeros(config.d_model)
+    if init_from is not None:
+        assert isinstance(model, Qwen)
+        load_checkpoint(model, init_from, torch.Generator().manual_seed(settings.seed))
+        center = model.embedding.weight.data.mean(dim=0)
     if settings.code_embedding_scale and codebooks:
         width = codebooks[0].shape[1]
         projection = torch.randn(width, config.d_model) / math.sqrt(width)
@@ -155,7 +185,7 @@ def build_model(
             placed = codebook @ projection
             placed = placed - placed.mean(dim=0)
             spread = settings.code_embedding_scale / placed.std().clamp(min=1e-6)
-            model.embedding.weight.data[first:end] = placed * spread
+            model.embedding.weight.data[first:end] = center + placed * spread
     return model
 
 
@@ -181,7 +211,7 @@ def fit(module: StampModule, folder: Path) -> float:
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=10,
         enable_model_summary=False,
-        callbacks=[best, resume, *_callbacks(settings)],
+        callbacks=[best, resume, _AfterValidation(folder), *_callbacks(settings)],
         logger=[CSVLogger(folder, "csv", ""), TensorBoardLogger(folder, "tensorboard", "")],
     )
     with _quiet():
@@ -219,12 +249,32 @@ def _checkpoints(folder: Path, name: str, settings: TrainerConfig) -> ModelCheck
     return ModelCheckpoint(monitor="step", every_n_train_steps=every, **common)
 
 
+class _AfterValidation(Checkpoint):
+    """Renews a checkpoint made just before a validation, so that what this found is not lost.
+
+    Lightning takes a validation at the step of a checkpoint for done when a training goes on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "checkpoints"
+
+    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
+        """After the checkpoint of the best weights: callbacks of this kind run in order."""
+        path = self.folder / f"resume-step={trainer.global_step}.ckpt"
+        if path.exists():
+            trainer.save_checkpoint(path)
+
+
 def _callbacks(settings: TrainerConfig) -> list[Callback]:
     stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience)
     return [stopping, RichProgressBar()]
 
 
 def _newest(folder: Path) -> Path | None:
-    """The checkpoint with the most steps that an interrupted training left."""
+    """The checkpoint with the most steps that an interrupted training left, the latest of them."""
     found = (folder / "checkpoints").glob("*.ckpt")
-    return max(found, key=lambda path: int(path.stem.rpartition("=")[2]), default=None)
+    return max(
+        found,
+        key=lambda path: (int(path.stem.rpartition("=")[2]), path.stat().st_mtime_ns),
+        default=None,
+    )

@@ -1,11 +1,15 @@
-"""Sliding windows over training histories, as batches that are a pure function of the step.
+"""What a training step reads, as batches that are a pure function of the step.
 
-A window is a stretch of one history and what came next. Windows of like lengths share a batch of a
-fixed token budget, so little is padded. Because batch `step` depends on the seed and the step
-alone, an interrupted training goes on with exactly the batches it would have seen.
-Shape words: windows (rows of a batch), seq, steps (next item, then MAP's further ones), levels.
+A *span* is a stretch of one training history, given by its first row and the row behind its last
+in `Histories.items`. `Windows` (layout "answer") makes every stretch that something follows one
+example; `Chunks` (layout "dense") cuts each history up and predicts at every item. Spans of like
+lengths share a batch of a fixed token budget, so little is padded. Because batch `step` depends on
+the seed and the step alone, an interrupted training goes on with exactly the batches it would have
+seen. Shape words: spans (rows of a batch), seq, items (of the longest span), steps (next item, then
+MAP's further ones), levels.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,18 +21,20 @@ from torch.utils.data import IterableDataset
 
 from model.config import ModelConfig
 from model.semantic_id import SidTable
+from training.config import TrainerConfig
 from training.dataset import Histories
 
 Rows = npt.NDArray[np.int64]
 
-SORTED_AT_ONCE = 64  # batches whose windows are sorted by length together
+SORTED_AT_ONCE = 64  # batches whose spans are sorted by length together
 
 
 class Batch(NamedTuple):
-    """What one training step reads.
+    """What one training step reads; see model.multi_step for the two layouts.
 
-    tokens: (windows, seq) int64; mask: (windows, seq) bool, True = real token;
-    targets: (windows, steps, levels) int64 codes; exists: (windows, steps) bool.
+    tokens: (spans, seq) int64; mask: (spans, seq) bool, True = real token;
+    targets: (spans, steps, levels) int64 codes, dense (spans, items - 1, steps, levels);
+    exists: bool, the shape of targets without levels.
     """
 
     tokens: Tensor
@@ -37,13 +43,13 @@ class Batch(NamedTuple):
     exists: Tensor
 
 
-class Windows:
-    """Every position of every training history that has something before it."""
+class Source(ABC):
+    """Training histories, and what one step may read of them."""
 
     def __init__(
         self, histories: Histories, sids: SidTable, config: ModelConfig, num_future_items: int
     ) -> None:
-        """Count the windows; nothing is copied.
+        """Nothing is copied.
 
         Args:
             histories: the training part only.
@@ -53,55 +59,125 @@ class Windows:
         """
         self.histories, self.sids, self.config = histories, sids, config
         self.num_future_items = num_future_items
-        is_first = np.zeros(len(histories.items), dtype=bool)
-        is_first[histories.offsets[:-1][histories.lengths > 0]] = True
-        self.targets = np.flatnonzero(~is_first)
-        """(windows,): row of `histories.items` that holds the next item."""
-        users = histories.user_of[self.targets]
-        self.ends = histories.offsets[users + 1]
-        """(windows,): where the window's history ends in `histories.items`."""
-        before = self.targets - histories.offsets[users]
-        self.lengths = np.minimum(before, config.max_history_items)
-        """(windows,): items of history that each window reads."""
+        self.user_of = histories.user_of
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    @property
+    @abstractmethod
+    def max_items(self) -> int:
+        """Items of the longest span there can be."""
 
-    def batch(self, rows: Rows) -> Batch:
-        """Build the batch of some windows."""
-        items, targets, lengths = self.histories.items, self.targets[rows], self.lengths[rows]
-        histories = [
-            items[target - length : target].tolist()
-            for target, length in zip(targets, lengths, strict=True)
-        ]
+    @abstractmethod
+    def spans(self, random: np.random.Generator) -> Rows:
+        """(spans, 2): first row and end of every span of one epoch."""
+
+    @abstractmethod
+    def batch(self, spans: Rows) -> Batch:
+        """Build the batch of some spans."""
+
+    def _pack(self, spans: Rows) -> tuple[Tensor, Tensor]:
+        """The spans' tokens and mask."""
+        items = self.histories.items
         tokens, mask = self.sids.pack(
-            histories, separator=self.config.separator, num_items=int(lengths.max())
+            [items[first:end].tolist() for first, end in spans],
+            separator=self.config.separator,
+            num_items=int((spans[:, 1] - spans[:, 0]).max()),
         )
-        wanted = targets[:, None] + np.arange(1 + self.num_future_items)
-        exists = wanted < self.ends[rows][:, None]
+        return torch.from_numpy(tokens), torch.from_numpy(mask)
+
+    def _targets(self, rows: Rows, ends: Rows) -> tuple[Tensor, Tensor]:
+        """Codes of the item in each row and of those after it, and which of them exist.
+
+        Args:
+            rows: of `histories.items`, any shape.
+            ends: same shape; where each history ends.
+        """
+        items = self.histories.items
+        wanted = rows[..., None] + np.arange(1 + self.num_future_items)
         codes = self.sids.codes[items[np.minimum(wanted, len(items) - 1)]]
-        return Batch(
-            torch.from_numpy(tokens),
-            torch.from_numpy(mask),
-            torch.from_numpy(codes.astype(np.int64)),
-            torch.from_numpy(exists),
-        )
+        return torch.from_numpy(codes.astype(np.int64)), torch.from_numpy(wanted < ends[..., None])
+
+
+class Windows(Source):
+    """Every position of every training history that has something before it."""
+
+    @property
+    def max_items(self) -> int:
+        """What the model reads."""
+        return self.config.max_history_items
+
+    def spans(self, _: np.random.Generator | None = None) -> Rows:
+        """The newest items before each position; the same every epoch."""
+        begins = self.histories.offsets[self.user_of]
+        targets = np.flatnonzero(np.arange(len(self.user_of)) > begins)
+        firsts = np.maximum(begins[targets], targets - self.max_items)
+        return np.stack((firsts, targets), axis=1)
+
+    def batch(self, spans: Rows) -> Batch:
+        """Each span as a prompt; its answer is the item behind it."""
+        targets = spans[:, 1]
+        ends = self.histories.offsets[self.user_of[targets] + 1]
+        return Batch(*self._pack(spans), *self._targets(targets, ends))
+
+
+class Chunks(Source):
+    """Whole training histories, cut into stretches that overlap by one item.
+
+    Every item but a history's first is the next item of exactly one place of one chunk. A history
+    longer than a chunk is cut at other items in every epoch, so an item that had little before it
+    in one epoch has more in another.
+    """
+
+    @property
+    def max_items(self) -> int:
+        """What the model reads, and the next item after it."""
+        return self.config.max_history_items + 1
+
+    def spans(self, random: np.random.Generator) -> Rows:
+        """The chunks of an epoch, history by history."""
+        stride = self.max_items - 1
+        begins, lengths = self.histories.offsets[:-1], self.histories.lengths
+        shifts = random.integers(stride, size=len(lengths)) * (lengths > self.max_items)
+        counts = np.maximum(0, -((1 - lengths - shifts) // stride))
+        user = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+        cuts = begins[user] - shifts[user] + place * stride
+        firsts = np.maximum(cuts, begins[user])
+        ends = np.minimum(cuts + self.max_items, self.histories.offsets[user + 1])
+        return np.stack((firsts, ends), axis=1)
+
+    def batch(self, spans: Rows) -> Batch:
+        """Every item of a span but its first is predicted from those before it."""
+        num_items = int((spans[:, 1] - spans[:, 0]).max())
+        rows = spans[:, :1] + np.arange(1, num_items)
+        ends = self.histories.offsets[self.user_of[spans[:, 0]] + 1]
+        targets, exists = self._targets(rows, np.broadcast_to(ends[:, None], rows.shape))
+        inside = torch.from_numpy(rows < spans[:, 1:])
+        return Batch(*self._pack(spans), targets, exists & inside[..., None])
+
+
+def source_for(
+    settings: TrainerConfig, histories: Histories, sids: SidTable, config: ModelConfig
+) -> Source:
+    """What a stage of training reads, in its layout."""
+    source = Chunks if settings.layout == "dense" else Windows
+    further = settings.num_future_items if settings.auxiliary == "items" else 0
+    return source(histories, sids, config, further)
 
 
 class BatchStream(IterableDataset[Batch]):
     """Endless batches, epoch after epoch, starting at any step.
 
     Args:
-        windows: what to draw from.
+        source: what to draw from.
         batch_tokens: budget of padded history tokens of one batch.
         seed: decides the order.
         first_step: the step of the first batch; 0 unless a training goes on.
     """
 
     def __init__(
-        self, windows: Windows, batch_tokens: int, seed: int, *, first_step: int = 0
+        self, source: Source, batch_tokens: int, seed: int, *, first_step: int = 0
     ) -> None:
-        self.windows = windows
+        self.source = source
         self.batch_tokens = batch_tokens
         self.seed = seed
         self.first_step = first_step
@@ -110,30 +186,31 @@ class BatchStream(IterableDataset[Batch]):
         epoch, skip = 0, self.first_step
         while True:
             plan = self.plan(epoch)
-            for rows in plan[skip:]:
-                yield self.windows.batch(rows)
+            for spans in plan[skip:]:
+                yield self.source.batch(spans)
             skip = max(0, skip - len(plan))
             epoch += 1
 
     def plan(self, epoch: int) -> list[Rows]:
-        """The batches of an epoch, each a set of window numbers; every window occurs once."""
+        """The batches of an epoch, each (spans, 2); every span of the epoch occurs once."""
         random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(len(self.windows))
-        widest = self.windows.config.max_history_items * self.windows.config.tokens_per_item
+        spans = self.source.spans(random)
+        spans = spans[random.permutation(len(spans))]
+        widest = self.source.max_items * self.source.config.tokens_per_item
         together = SORTED_AT_ONCE * max(1, self.batch_tokens // widest)
         batches: list[Rows] = []
-        for start in range(0, len(order), together):
-            chunk = order[start : start + together]
-            chunk = chunk[np.argsort(self.windows.lengths[chunk], kind="stable")]
-            batches += self._cut(chunk)
+        for start in range(0, len(spans), together):
+            batches += self._cut(spans[start : start + together])
         return [batches[place] for place in random.permutation(len(batches))]
 
-    def _cut(self, rows: Rows) -> list[Rows]:
-        """Cut windows in ascending order of length into batches within the budget."""
-        cost = self.windows.lengths[rows] * self.windows.config.tokens_per_item
+    def _cut(self, spans: Rows) -> list[Rows]:
+        """Sort spans by length and cut them into batches within the budget."""
+        lengths = spans[:, 1] - spans[:, 0]
+        order = np.argsort(lengths, kind="stable")
+        spans, cost = spans[order], lengths[order] * self.source.config.tokens_per_item
         cuts, start = [], 0
-        for end in range(1, len(rows) + 1):
-            if end == len(rows) or (end + 1 - start) * cost[end] > self.batch_tokens:
-                cuts.append(rows[start:end])
+        for end in range(1, len(spans) + 1):
+            if end == len(spans) or (end + 1 - start) * cost[end] > self.batch_tokens:
+                cuts.append(spans[start:end])
                 start = end
         return cuts

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from tests.service.process import Process
-from tests.training.test_main import recipe_file
+from tests.training.recipes import recipe_file
 
 ROOT = Path(__file__).parents[2]
 

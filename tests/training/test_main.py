@@ -10,54 +10,10 @@ import pytest
 from model.bundle import latest, load_bundle
 from model.engine import Engine, Query
 from model.errors import ModelError
-from tests.training.data_folders import write_folder
+from tests.training.recipes import recipe_file, run_all, run_of
 from training import steps
 from training.__main__ import main
 from training.config import read_recipe
-from training.run import Run
-
-RECIPE = """
-name = "tiny"
-
-[dataset]
-kind = "folder"
-folder = "{folder}"
-
-[quantizer]
-codebook_sizes = [4, 4]
-num_iterations = 3
-
-[model]
-backbone = "t5"
-max_history_items = 6
-d_model = 16
-num_heads = 2
-d_kv = 8
-d_ff = 32
-num_layers = 2
-num_decoder_layers = 1
-pruning = {{ layer = 0, retention_ratio = 0.5 }}
-
-[trainer]
-max_steps = {max_steps}
-batch_tokens = 128
-validate_every = 4
-resume_every = 4
-"""
-
-
-def recipe_file(folder: Path, max_steps: int = 8) -> Path:
-    """A recipe for thirty items in four categories and forty users who walk through them."""
-    items = [
-        {"item_id": f"i{n}", "title": f"Thing {n}", "categories": [f"kind {n % 4}"]}
-        for n in range(30)
-    ]
-    rows = [f"u{u}\ti{(u + 3 * n) % 30}\t{n}" for u in range(40) for n in range(8)]
-    events = "\n".join(["user_id\titem_id\ttimestamp", *rows]) + "\n"
-    write_folder(folder / "raw", events, items)
-    path = folder / "tiny.toml"
-    path.write_text(RECIPE.format(folder=folder / "raw", max_steps=max_steps), encoding="utf-8")
-    return path
 
 
 def complaint_of(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
@@ -68,17 +24,6 @@ def complaint_of(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     assert capsys.readouterr().out == ""
     assert "\n" not in stopped.value.code
     return stopped.value.code
-
-
-def run_of(folder: Path, recipe: Path) -> Run:
-    """The run that the command line would open."""
-    return Run(read_recipe(str(recipe)), folder / "runs" / "tiny", folder / "bundles" / "tiny")
-
-
-def run_all(run: Run) -> None:
-    """Every step, in this process."""
-    for step in steps.STEPS:
-        step(run)
 
 
 def test_one_command_makes_a_bundle_that_answers(tmp_path: Path) -> None:

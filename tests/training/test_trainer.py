@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.factories import random_catalog, random_table, tiny_config
+from model.config import QwenConfig, T5Config
+from tests.checkpoints import start, write_checkpoint
+from tests.factories import TINY, TINY_QWEN, random_catalog, random_table, tiny_config, tiny_qwen
 from tests.training.data_folders import histories_of
 from training.config import TrainerConfig
 from training.splits import leave_one_out
 from training.trainer import StampModule, build_model, fit
-from training.windows import Batch, Windows
+from training.windows import Batch, source_for
 
 SETTINGS = TrainerConfig(
     max_steps=24,
@@ -40,15 +42,19 @@ class Interrupted(StampModule):
         return super().training_step(batch, number)
 
 
-def module_of(kind: type[StampModule] = StampModule, **changes: Any) -> StampModule:
+def module_of(
+    kind: type[StampModule] = StampModule,
+    config: T5Config | QwenConfig = TINY,
+    **changes: Any,
+) -> StampModule:
     """A tiny model over histories that walk through the catalog in order."""
     settings = SETTINGS.model_copy(update=changes)
-    table, config = random_table(), tiny_config()
+    table = random_table()
     split = leave_one_out(histories_of(*([(u + n) % 40 for n in range(14)] for u in range(40))))
-    windows = Windows(split.train, table, config, settings.num_future_items)
+    source = source_for(settings, split.train, table, config)
     codebooks = tuple(torch.randn(size, 4) for size in config.codebook_sizes)
     model = build_model(config, settings, codebooks)
-    return kind(model, settings, windows, split.valid, random_catalog(table))
+    return kind(model, settings, source, split.valid, random_catalog(table))
 
 
 def weights_of(module: StampModule) -> dict[str, Tensor]:
@@ -56,29 +62,66 @@ def weights_of(module: StampModule) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def test_an_interrupted_training_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
+STAGES = [
+    (TINY, {}),
+    (TINY_QWEN, {"auxiliary": "tokens"}),
+    (tiny_qwen(dropout=0.1, max_history_items=5), {"layout": "dense", "batch_tokens": 64}),
+]
+
+
+@pytest.mark.parametrize(("config", "changes"), STAGES, ids=["t5", "qwen-answer", "qwen-dense"])
+def test_an_interrupted_training_ends_like_an_uninterrupted_one(
+    tmp_path: Path, config: T5Config | QwenConfig, changes: dict[str, Any]
+) -> None:
     """Cut off at step 13 and run again: the same best weights, bit for bit."""
-    whole = module_of()
+    whole = module_of(config=config, **changes)
     expected = fit(whole, tmp_path / "whole")
 
     with pytest.raises(PowerCutError):
-        fit(module_of(Interrupted), tmp_path / "cut")
-    resumed = module_of()
+        fit(module_of(Interrupted, config, **changes), tmp_path / "cut")
+    resumed = module_of(config=config, **changes)
     found = fit(resumed, tmp_path / "cut")
 
     assert found == expected
     torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
 
 
-def test_training_learns_what_is_there_to_learn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [(TINY, {"max_steps": 200}), (TINY_QWEN, {"max_steps": 60, "layout": "dense"})],
+    ids=["t5-answer", "qwen-dense"],
+)
+def test_training_learns_what_is_there_to_learn(
+    tmp_path: Path, config: T5Config | QwenConfig, changes: dict[str, Any]
+) -> None:
     """Histories that step to the next item: far better than chance after a few hundred steps."""
-    module = module_of(max_steps=200, validate_every=100, resume_every=100)
+    module = module_of(config=config, validate_every=100, resume_every=100, **changes)
 
     recall = fit(module, tmp_path)
 
     assert recall > 0.6  # chance is 10 of 40, less the seen ones: about 0.3
     assert (tmp_path / "csv" / "metrics.csv").read_text().startswith("epoch,")
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_a_validation_just_before_the_cut_counts(tmp_path: Path) -> None:
+    """A checkpoint was due at step 10, then a validation: patience ends where it would have."""
+    changes: dict[str, Any] = {
+        "validate_every": 5,
+        "resume_every": 5,
+        "patience": 2,
+        "learning_rate": 1e-12,
+    }
+    whole, resumed = module_of(**changes), module_of(**changes)
+    expected = fit(whole, tmp_path / "whole")
+
+    with pytest.raises(PowerCutError):
+        fit(module_of(Interrupted, **changes), tmp_path / "cut")
+    found = fit(resumed, tmp_path / "cut")
+
+    assert found == expected
+    torch.testing.assert_close(weights_of(resumed), weights_of(whole), rtol=0, atol=0)
+    assert whole.trainer.global_step == resumed.trainer.global_step == 15
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
@@ -113,3 +156,40 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates[1] == pytest.approx(1.0, rel=0.01)
     assert rates[2] == pytest.approx(0.51, rel=0.01)
     assert rates[3] == pytest.approx(0.02)
+
+
+def test_a_stage_goes_on_from_the_one_before() -> None:
+    """All weights of the model, and the heads that are still there; further heads are its own."""
+    before, after = module_of(num_future_items=1), module_of(num_future_items=2)
+    for parameter in before.parameters():
+        parameter.data += 1
+    own = after.heads.get_parameter("maps.1.weight").clone()
+
+    after.start_from(before.model.state_dict(), before.heads.state_dict())
+
+    torch.testing.assert_close(after.model.state_dict(), before.model.state_dict())
+    found, expected = (module.heads.get_parameter("maps.0.weight") for module in (after, before))
+    assert torch.equal(found, expected)
+    assert torch.equal(after.heads.get_parameter("maps.1.weight"), own)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_a_training_may_start_from_a_checkpoint(tmp_path: Path, scale: float) -> None:
+    """The checkpoint's weights; codes near the mean token, or around it like their centroids."""
+    write_checkpoint(tmp_path, "qwen3")
+    expected = start(tmp_path)
+    codebooks = tuple(torch.randn(size, 4) for size in expected.config.codebook_sizes)
+    settings = SETTINGS.model_copy(update={"code_embedding_scale": scale})
+
+    model = build_model(expected.config, settings, codebooks, tmp_path)
+
+    same = {name for name, value in expected.state_dict().items() if name != "embedding.weight"}
+    weights = model.state_dict()
+    torch.testing.assert_close(
+        {name: weights[name] for name in same},
+        {name: value for name, value in expected.state_dict().items() if name in same},
+    )
+    rows = model.embedding.weight[slice(*model.token_ranges[0])]
+    center = expected.get_parameter("text_embedding.weight").mean(dim=0)
+    torch.testing.assert_close(rows.mean(dim=0), center, rtol=0, atol=0.1)
+    assert (rows.std(dim=0).mean() > 0.3).item() is bool(scale)
