@@ -27,6 +27,7 @@ LAYERS = {
         "t5",
         "qwen_layers",
         "qwen",
+        "huggingface",
         "multi_step",
         "beam_search",
         "queries",
