@@ -4,7 +4,7 @@
 #   PYTHON=python3.12     the interpreter for .venv
 #   TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cu130"
 #                         what pip installs as torch instead of its CPU build; export it to keep it
-#   RECIPE=smoke          what `make train` trains
+#   RECIPE=smoke          what `make train` trains, and `make serve` trains and serves
 #   SERVE_ARGS="--port 9000"   more options for `python -m service serve`
 
 PYTHON ?=
@@ -30,9 +30,9 @@ help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 serve: $(RUNTIME) ## train the MovieLens-100K demo if need be, then serve it on 127.0.0.1:8000
-	@$(PY) -m training run demo-ml100k
-	@$(PY) -m service import-histories runs/demo-ml100k/data/histories.parquet --store $(HISTORIES)
-	@exec $(PY) -m service serve --bundle-dir bundles/demo-ml100k --history-url $(HISTORIES) \
+	@$(PY) -m training run $(RECIPE)
+	@$(PY) -m service import-histories runs/$(RECIPE)/data/histories.parquet --store $(HISTORIES)
+	@exec $(PY) -m service serve --bundle-dir bundles/$(RECIPE) --history-url $(HISTORIES) \
 		--example-user 196 $(SERVE_ARGS)
 
 test: $(DEV) ## run every test, with branch coverage
