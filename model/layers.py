@@ -64,7 +64,7 @@ class RelativePositionBias(nn.Module):
     def forward(self, length: int) -> Tensor:
         """(1, heads, length, length)."""
         bias: Tensor = self.table(self.buckets[:length, :length])
-        return bias.permute(2, 0, 1)[None]
+        return bias.permute(2, 0, 1)[None].contiguous()
 
 
 class SelfAttention(nn.Module):
