@@ -121,6 +121,9 @@ class T5Config(ModelConfig, frozen=True, extra="forbid"):
     feed_forward: Literal["relu", "gated"] = "relu"
     mlp_layers: Literal[1, 2] = 1
     """Hidden layers of each feed-forward part; 2 is GRID's variant, with biases."""
+    recency: bool = False
+    """Add a learned vector per item to its tokens, by how many items came after it. T5's decoder
+    sees no positions of the history otherwise, and what came last matters most."""
     relative_attention_num_buckets: int = Field(default=32, ge=2)
     relative_attention_max_distance: int = Field(default=128, ge=2)
 

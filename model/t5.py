@@ -4,7 +4,7 @@ Shape words: batch, seq (padded history tokens), kept, beams, levels, d_model.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.backbone import Backbone, Prompt
 from model.config import T5Config
@@ -23,6 +23,9 @@ class T5(Backbone):
         super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.recency = (
+            nn.Embedding(config.max_history_items, config.d_model) if config.recency else None
+        )
 
     @property
     def tied_scale(self) -> float:
@@ -33,8 +36,16 @@ class T5(Backbone):
         """Encode (batch, seq) tokens; ratio None = the one the model was made for."""
         ratio = self.config.default_retention_ratio if ratio is None else ratio
         hidden: Tensor = self.embedding(tokens)
+        if self.recency is not None:
+            hidden = hidden + self.recency(self._items_after(mask))
         encoded: Encoded = self.encoder(hidden, mask, self.config.pruning, ratio)
         return encoded
+
+    def _items_after(self, mask: Tensor) -> Tensor:
+        """(batch, seq) int64: how many items came after each token's; 0 for padding."""
+        position = torch.arange(mask.shape[1], device=mask.device)
+        newest = mask.sum(dim=1, keepdim=True) - 1
+        return ((newest - position) // self.config.tokens_per_item).clamp(min=0)
 
     def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
         """See Backbone; the memory is what cross-attention reads."""
