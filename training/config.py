@@ -143,6 +143,10 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     future_weight: float = Field(default=0.3, ge=0)
     """MAP: weight of the mean loss over further items, or levels."""
 
+    final_future_weight: float | None = Field(default=None, ge=0)
+    """MAP: the weight moves in a straight line to this one by the last step: first learn from many
+    targets, then for the next item alone. None = it stays."""
+
     future_decay: float = Field(default=1.0, gt=0, le=1)
     """MAP: each further step counts this much of the one before."""
 
@@ -162,12 +166,18 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     resume_every: int = Field(default=100, ge=1)
     """Steps between the checkpoints from which an interrupted training goes on."""
 
-    def future_weights(self, num_levels: int) -> tuple[float, ...]:
-        """MAP's weight of each further step; one head each."""
-        steps = self.num_future_items
+    def num_heads(self, num_levels: int) -> int:
+        """One per further step."""
         if self.auxiliary == "tokens":
-            steps = min(steps, num_levels - 1)
-        return tuple(self.future_weight * self.future_decay**step for step in range(steps))
+            return min(self.num_future_items, num_levels - 1)
+        return self.num_future_items
+
+    def future_weights(self, num_levels: int, step: int) -> tuple[float, ...]:
+        """MAP's weight of each head at a step of the training."""
+        weight = self.future_weight
+        if self.final_future_weight is not None:
+            weight += (self.final_future_weight - weight) * min(1.0, step / self.max_steps)
+        return tuple(weight * self.future_decay**head for head in range(self.num_heads(num_levels)))
 
 
 class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):

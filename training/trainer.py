@@ -60,8 +60,7 @@ class StampModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.future_weights = config.future_weights(model.config.num_levels)
-        self.heads = FutureHeads(model.config.d_model, len(self.future_weights))
+        self.heads = FutureHeads(model.config.d_model, config.num_heads(model.config.num_levels))
         self.settings = config
         self.source = source
         self.valid = valid
@@ -114,8 +113,10 @@ class StampModule(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """L = L_next + MAP."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+        levels = self.model.config.num_levels
+        weights = self.settings.future_weights(levels, self.global_step)
         loss, next_item = training_loss(
-            self.model, self.heads, *batch, self.future_weights, self.settings.auxiliary
+            self.model, self.heads, *batch, weights, self.settings.auxiliary
         )
         self.log("loss", loss, prog_bar=True)
         self.log("loss_next", next_item)

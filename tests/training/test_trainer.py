@@ -146,6 +146,19 @@ def test_code_embeddings_may_start_from_their_centroids() -> None:
     assert rows.std().item() == pytest.approx(0.5, rel=0.05)
 
 
+def test_the_weight_of_further_items_moves_to_its_last_value() -> None:
+    """In a straight line; each further item counts `future_decay` of the one before."""
+    settings = SETTINGS.model_copy(
+        update={"future_weight": 1.0, "final_future_weight": 0.2, "future_decay": 0.5}
+    )
+
+    weights = [settings.future_weights(3, step) for step in (0, 12, 24, 99)]
+
+    expected = [(1.0, 0.5), (0.6, 0.3), (0.2, 0.1), (0.2, 0.1)]
+    assert weights == [pytest.approx(pair) for pair in expected]
+    assert SETTINGS.future_weights(3, 7) == (0.3, 0.3)
+
+
 def test_the_learning_rate_rises_then_falls() -> None:
     """Linear warm-up to the full rate, half a cosine down to a fiftieth."""
     module = module_of(warmup_steps=4, max_steps=100)
