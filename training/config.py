@@ -228,8 +228,8 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             )
         if self.trainer.layout == "dense" and shape.default_retention_ratio < 1:
             raise ValueError(
-                'layout = "dense" trains without SAP: set pruning = { retention_ratio = 1 } in '
-                '[model], or make it the [pretrainer] of an "answer" stage'
+                'layout = "dense" trains without SAP: set pruning = "none" in [model], or make it '
+                'the [pretrainer] of an "answer" stage'
             )
         return self
 

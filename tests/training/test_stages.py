@@ -159,7 +159,7 @@ def test_a_checkpoint_elsewhere_is_the_same_training(tmp_path: Path) -> None:
 DENSE = TWO_STAGES.replace("[trainer]", '[trainer]\nlayout = "dense"')
 REFUSED = [
     (RECIPE.replace("[trainer]", '[trainer]\nlayout = "dense"'), 'needs backbone = "qwen"'),
-    (DENSE, "trains without SAP: set pruning = { retention_ratio = 1 }"),
+    (DENSE, 'trains without SAP: set pruning = "none"'),
     (TWO_STAGES.replace("d_ff", "prefix_tokens = [3]\nd_ff"), "prefix token 3 is outside"),
     (TWO_STAGES.replace("[model]", "[model]\ninit_from = 3"), "init_from should be a folder"),
     (TWO_STAGES.replace("[model]", '[model]\ninit_from = "no"'), "no: no checkpoint, config.json"),
@@ -190,8 +190,8 @@ def test_a_size_beside_a_checkpoint_must_be_its_own(tmp_path: Path) -> None:
 
 
 def test_a_dense_stage_alone_is_served_without_pruning(tmp_path: Path) -> None:
-    """With a ratio of 1 the recipe is complete."""
-    recipe = DENSE.replace("retention_ratio = 0.5", "retention_ratio = 1")
+    """With pruning off the recipe is complete."""
+    recipe = DENSE.replace("{{ layer = 0, retention_ratio = 0.5 }}", '"none"')
 
     found = read_recipe(str(recipe_file(tmp_path, recipe=recipe)))
 
