@@ -33,7 +33,8 @@ class RecommendRequest(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Share of the history's tokens to keep: one of those `/info` lists, to two digits.",
+        description="Share of the history's tokens to keep: one of those `/info` lists, "
+        "to two digits.",
     )
     deadline_ms: int | None = Field(
         None, ge=1, le=MAX_DEADLINE_MS, description="Answer 504 rather than later than this."

@@ -202,8 +202,20 @@ def fit(module: StampModule, folder: Path) -> float:
     """
     settings = module.settings
     best, resume = (_checkpoints(folder, name, settings) for name in NAMES)
-    trainer = Trainer(
-        accelerator="cpu",
+    bar = RichProgressBar()
+    with _quiet():
+        trainer = _trainer(folder, settings, [best, resume, _AfterValidation(folder), bar])
+        trainer.fit(module, ckpt_path=_newest(folder), weights_only=True)
+        bar.disable()
+        trainer.validate(module, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
+    return float(trainer.callback_metrics[MONITOR])
+
+
+def _trainer(folder: Path, settings: TrainerConfig, callbacks: list[Callback]) -> Trainer:
+    stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience)
+    return Trainer(
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=1,
         max_steps=settings.max_steps,
         max_epochs=1,
         limit_train_batches=settings.max_steps,
@@ -212,13 +224,9 @@ def fit(module: StampModule, folder: Path) -> float:
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=10,
         enable_model_summary=False,
-        callbacks=[best, resume, _AfterValidation(folder), *_callbacks(settings)],
+        callbacks=[*callbacks, stopping],
         logger=[CSVLogger(folder, "csv", ""), TensorBoardLogger(folder, "tensorboard", "")],
     )
-    with _quiet():
-        trainer.fit(module, ckpt_path=_newest(folder), weights_only=True)
-        trainer.validate(module, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
-    return float(trainer.callback_metrics[MONITOR])
 
 
 @contextmanager
@@ -264,11 +272,6 @@ class _AfterValidation(Checkpoint):
         path = self.folder / f"resume-step={trainer.global_step}.ckpt"
         if path.exists():
             trainer.save_checkpoint(path)
-
-
-def _callbacks(settings: TrainerConfig) -> list[Callback]:
-    stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience)
-    return [stopping, RichProgressBar()]
 
 
 def _newest(folder: Path) -> Path | None:
