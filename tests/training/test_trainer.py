@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from model.config import QwenConfig, T5Config
+from model.multi_step import training_loss
 from tests.checkpoints import start, write_checkpoint
 from tests.factories import TINY, TINY_QWEN, random_catalog, random_table, tiny_config, tiny_qwen
 from tests.training.data_folders import histories_of
 from training.config import TrainerConfig
 from training.splits import leave_one_out
 from training.trainer import StampModule, build_model, fit
-from training.windows import Batch, source_for
+from training.windows import Batch, BatchStream, source_for
 
 SETTINGS = TrainerConfig(
     max_steps=24,
@@ -206,3 +207,25 @@ def test_a_training_may_start_from_a_checkpoint(tmp_path: Path, scale: float) ->
     center = expected.get_parameter("text_embedding.weight").mean(dim=0)
     torch.testing.assert_close(rows.mean(dim=0), center, rtol=0, atol=0.1)
     assert (rows.std(dim=0).mean() > 0.3).item() is bool(scale)
+
+
+@pytest.mark.parametrize(
+    ("config", "layout"),
+    [
+        (tiny_config(separator=True, mlp_layers=2, pruning="rastp"), "answer"),
+        (tiny_config(feed_forward="gated", tie_outputs=True), "answer"),
+        (tiny_qwen(separator=True, qk_norm=False, attention_bias=True), "answer"),
+        (tiny_qwen(separator=True, tie_outputs=True), "dense"),
+    ],
+    ids=["t5-grid", "t5-gated", "qwen2-answer", "qwen3-dense"],
+)
+def test_every_variant_can_be_trained(config: T5Config | QwenConfig, layout: str) -> None:
+    """Every weight that a recipe may ask for gets a gradient."""
+    module = module_of(config=config, layout=layout)
+    batch = next(iter(BatchStream(module.source, 256, seed=0)))
+
+    loss, _ = training_loss(module.model, module.heads, *batch, future_weights=[0.3, 0.3])
+    names, weights = zip(*module.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+
+    assert [name for name, found in zip(names, gradients, strict=True) if found is None] == []
