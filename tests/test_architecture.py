@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "model": (
         "errors",
+        "memory",
         "config",
         "catalog",
         "semantic_id",
