@@ -201,6 +201,7 @@ def fit(module: StampModule, folder: Path) -> float:
         the best weights' recall@10 on the validation users.
     """
     settings = module.settings
+    torch.set_num_threads(settings.num_threads)
     best, resume = (_checkpoints(folder, name, settings) for name in NAMES)
     bar = RichProgressBar()
     with _quiet():
