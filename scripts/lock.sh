@@ -18,7 +18,7 @@ lock() { # lock OUTPUT ARGUMENT...
 }
 
 # The largest first: the others take their pins from it.
-lock dev pyproject.toml --extra train --extra dev
+lock dev pyproject.toml --extra train --extra bench --extra dev
 unset UPGRADE
 lock runtime pyproject.toml --extra train --constraints requirements/dev.lock
 lock service pyproject.toml --constraints requirements/dev.lock

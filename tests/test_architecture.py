@@ -72,6 +72,16 @@ LAYERS = {
         "app",
         "server",
     ),
+    "benchmarks": (
+        "environment",
+        "cost",
+        "workload",
+        "explicit_layer",
+        "pruning_result",
+        "pruning_plot",
+        "pruning_report",
+        "pruning",
+    ),
 }
 MAY_IMPORT = {
     "model": {"model"},

@@ -1,0 +1,1 @@
+"""Measurements of the model and the service, and the records they left."""
