@@ -45,8 +45,8 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="The weights' number type."
     )
-    num_threads: PositiveInt | None = Field(
-        None, description="CPU threads of the model; the engine chooses when not given."
+    num_threads: PositiveInt = Field(
+        1, description="CPU threads of the model; more help large models on idle cores only."
     )
 
     max_queue_rows: PositiveInt = Field(

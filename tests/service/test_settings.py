@@ -38,9 +38,9 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """As compose files leave them."""
-    monkeypatch.setenv("STAMP_NUM_THREADS", "")
+    monkeypatch.setenv("STAMP_DEFAULT_BEAM_WIDTH", "")
 
-    assert load_settings().num_threads is None
+    assert load_settings().default_beam_width is None
 
 
 def test_an_unknown_variable_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
