@@ -23,7 +23,8 @@ def test_a_lock_is_part_of_the_next(part: str, whole: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lock", "extras"), [("service", ()), ("runtime", ("train",)), ("dev", ("train", "bench", "dev"))]
+    ("lock", "extras"),
+    [("service", ()), ("runtime", ("train",)), ("dev", ("train", "bench", "dev"))],
 )
 def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     """Whoever adds a dependency locks it; torch is the one exception."""
