@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from model.bundle import latest, read_manifest
 from model.errors import ModelError
+from model.memory import keep_freed_memory
 from service import server
 from service.app import create_app
 from service.errors import ServiceError, StartupError
@@ -76,6 +77,7 @@ def serve(
         settings = load_settings(**flags)
         read_manifest(latest(settings.bundle_dir))
         configure_logging(settings.log_level, settings.log_format)
+        keep_freed_memory()
         server.leave(server.run(settings, example_user))
 
 

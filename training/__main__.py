@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from model.errors import ModelError
+from model.memory import keep_freed_memory
 from training import steps
 from training.config import read_recipe
 from training.run import Run
@@ -64,6 +65,7 @@ def run_all(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a ModelError is one readable line and exit code 1."""
+    keep_freed_memory()
     try:
         app(arguments)
     except ModelError as error:
