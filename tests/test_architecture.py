@@ -51,6 +51,8 @@ LAYERS = {
         "sid_report",
         "baselines",
         "evaluate",
+        "optimizer",
+        "checkpoints",
         "trainer",
         "run",
         "report",

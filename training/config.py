@@ -122,10 +122,25 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     batch_tokens: int = Field(default=8192, ge=1)
     """Padded history tokens of one batch; histories of like lengths share a batch."""
 
+    accumulate: int = Field(default=1, ge=1)
+    """Batches of one step, one after the other; it follows the mean of their gradients."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16`: matrix products of training by autocast; weights, loss and validation stay
+    float32. Pays on GPUs, and on CPUs with bfloat16 units."""
+
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """AdamW, or Adam with weight_decay as part of the gradient."""
+
     learning_rate: float = Field(default=1e-3, gt=0)
+    """The highest one."""
+
+    schedule: Literal["cosine", "inverse-sqrt", "constant"] = "cosine"
+    """After the warm-up: half a cosine down to a fiftieth by the last step, one over the root of
+    the steps taken, or no change."""
 
     warmup_steps: int = Field(default=100, ge=0)
-    """Steps over which the learning rate rises from 0; afterwards it falls by half a cosine."""
+    """Steps over which the learning rate rises from 0."""
 
     weight_decay: float = Field(default=0.01, ge=0)
 

@@ -11,15 +11,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Callback,
-    Checkpoint,
     EarlyStopping,
-    ModelCheckpoint,
     RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -35,16 +32,21 @@ from model.engine import Engine
 from model.huggingface import load_checkpoint
 from model.multi_step import FutureHeads, training_loss
 from model.qwen import Qwen
+from training.checkpoints import (
+    MONITOR,
+    AfterValidation,
+    best_checkpoint,
+    newest,
+    resume_checkpoint,
+)
 from training.config import TrainerConfig
 from training.evaluate import recommend_lists
 from training.metrics import ndcg_at_k, ranks_in_lists, recall_at_k
+from training.optimizer import make_optimizer, rate_at
 from training.splits import Examples
 from training.windows import Batch, BatchStream, Source
 
-LOWEST_RATE = 0.02  # the learning rate ends at this share of its peak
 VALIDATION_BEAMS = 20
-MONITOR = "valid/recall@10"
-NAMES = {"best": "best-{step}", "resume": "resume-{step}"}
 
 
 class StampModule(LightningModule):
@@ -65,7 +67,8 @@ class StampModule(LightningModule):
         self.source = source
         self.valid = valid
         self.catalog = catalog
-        self._clock = (0.0, 0)
+        self._losses: list[Tensor] = []  # of the batches of the step under way
+        self._since, self._tokens = 0.0, 0
 
     def start_from(self, weights: Mapping[str, Tensor], heads: Mapping[str, Tensor]) -> None:
         """Take over the weights of an earlier stage, and those of its heads that have a place."""
@@ -79,22 +82,15 @@ class StampModule(LightningModule):
         self.heads.load_state_dict(own | fitting)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; the rate rises linearly, then falls by half a cosine."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
+        """As the settings say; the rate changes at every step."""
+        optimizer = make_optimizer(self.parameters(), self.settings)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_at(self.settings, step)
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def _rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self.settings.warmup_steps))
-        done = min(1.0, step / self.settings.max_steps)
-        return warm * (LOWEST_RATE + (1 - LOWEST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches that follow the steps already taken."""
@@ -102,7 +98,7 @@ class StampModule(LightningModule):
             self.source,
             self.settings.batch_tokens,
             self.settings.seed,
-            first_step=self.trainer.global_step,
+            first=self.trainer.global_step * self.settings.accumulate,
         )
         return DataLoader(stream, batch_size=None)
 
@@ -110,36 +106,43 @@ class StampModule(LightningModule):
         """One item: the validation is one pass over all its users."""
         return DataLoader(_Once(), batch_size=None)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """L = L_next + MAP."""
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.global_step)
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """L = L_next + MAP; the step's gradient is the mean over its batches."""
+        place = number % self.settings.accumulate
+        taken = self.global_step * self.settings.accumulate + place
+        torch.manual_seed(self.settings.seed * 1_000_003 + taken)
         levels = self.model.config.num_levels
         weights = self.settings.future_weights(levels, self.global_step)
         loss, next_item = training_loss(
             self.model, self.heads, *batch, weights, self.settings.auxiliary
         )
-        self.log("loss", loss, prog_bar=True)
-        self.log("loss_next", next_item)
-        self._log_speed(batch.mask.numel())
+        self._losses.append(torch.stack((loss, next_item)).detach())
+        self._tokens += batch.mask.numel()
+        if place == self.settings.accumulate - 1:
+            self._log_step()
         return loss
 
-    def _log_speed(self, tokens: int) -> None:
-        since, counted = self._clock
-        now = time.perf_counter()
+    def _log_step(self) -> None:
+        """The step's mean losses, and how fast the last ten steps were."""
+        loss, next_item = torch.stack(self._losses).mean(dim=0)
+        self._losses.clear()
+        self.log("loss", loss, prog_bar=True)
+        self.log("loss_next", next_item)
         if self.global_step % 10 == 0:
-            if counted:
-                self.log("tokens_per_s", counted / (now - since), prog_bar=True)
-            since, counted = now, 0
-        self._clock = (since, counted + tokens)
+            now = time.perf_counter()
+            if self._since:
+                self.log("tokens_per_s", self._tokens / (now - self._since), prog_bar=True)
+            self._since, self._tokens = now, 0
 
     def validation_step(self, _: int) -> None:
         """Recall and NDCG of the served decoder; without SAP where training was without it."""
         manifest, sids = _manifest(self.model.config), self.source.sids
         engine = Engine(manifest, self.model, sids, self.catalog, retention_ratios={1.0})
         ratio = 1.0 if self.settings.layout == "dense" else None
-        lists = recommend_lists(
-            engine, self.valid, beam_width=VALIDATION_BEAMS, retention_ratio=ratio
-        )
+        with torch.autocast(self.device.type, enabled=False):  # float32, as served
+            lists = recommend_lists(
+                engine, self.valid, beam_width=VALIDATION_BEAMS, retention_ratio=ratio
+            )
         ranks = ranks_in_lists(lists, self.valid.targets)
         self.log(MONITOR, float(recall_at_k(ranks, 10).mean()), prog_bar=True, batch_size=1)
         self.log("valid/ndcg@10", float(ndcg_at_k(ranks, 10).mean()), batch_size=1)
@@ -202,11 +205,11 @@ def fit(module: StampModule, folder: Path) -> float:
     """
     settings = module.settings
     torch.set_num_threads(settings.num_threads)
-    best, resume = (_checkpoints(folder, name, settings) for name in NAMES)
+    best, resume = best_checkpoint(folder), resume_checkpoint(folder, settings)
     bar = RichProgressBar()
     with _quiet():
-        trainer = _trainer(folder, settings, [best, resume, _AfterValidation(folder), bar])
-        trainer.fit(module, ckpt_path=_newest(folder), weights_only=True)
+        trainer = _trainer(folder, settings, [best, resume, AfterValidation(folder), bar])
+        trainer.fit(module, ckpt_path=newest(folder), weights_only=True)
         bar.disable()
         trainer.validate(module, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
     return float(trainer.callback_metrics[MONITOR])
@@ -219,8 +222,10 @@ def _trainer(folder: Path, settings: TrainerConfig, callbacks: list[Callback]) -
         devices=1,
         max_steps=settings.max_steps,
         max_epochs=1,
-        limit_train_batches=settings.max_steps,
-        val_check_interval=min(settings.validate_every, settings.max_steps),
+        limit_train_batches=settings.max_steps * settings.accumulate,
+        accumulate_grad_batches=settings.accumulate,
+        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
+        precision="bf16-mixed" if settings.precision == "bfloat16" else "32-true",
         num_sanity_val_steps=0,
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=10,
@@ -243,43 +248,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-
-
-def _checkpoints(folder: Path, name: str, settings: TrainerConfig) -> ModelCheckpoint:
-    common: dict[str, Any] = {
-        "dirpath": folder / "checkpoints",
-        "filename": NAMES[name],
-        "save_top_k": 1,
-        "mode": "max",
-        "enable_version_counter": False,
-    }
-    if name == "best":
-        return ModelCheckpoint(monitor=MONITOR, **common)
-    every = settings.resume_every
-    return ModelCheckpoint(monitor="step", every_n_train_steps=every, **common)
-
-
-class _AfterValidation(Checkpoint):
-    """Renews a checkpoint made just before a validation, so that what this found is not lost.
-
-    Lightning takes a validation at the step of a checkpoint for done when a training goes on.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "checkpoints"
-
-    def on_validation_end(self, trainer: Trainer, _: LightningModule) -> None:
-        """After the checkpoint of the best weights: callbacks of this kind run in order."""
-        path = self.folder / f"resume-step={trainer.global_step}.ckpt"
-        if path.exists():
-            trainer.save_checkpoint(path)
-
-
-def _newest(folder: Path) -> Path | None:
-    """The checkpoint with the most steps that an interrupted training left, the latest of them."""
-    found = (folder / "checkpoints").glob("*.ckpt")
-    return max(
-        found,
-        key=lambda path: (int(path.stem.rpartition("=")[2]), path.stat().st_mtime_ns),
-        default=None,
-    )

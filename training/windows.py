@@ -1,10 +1,10 @@
-"""What a training step reads, as batches that are a pure function of the step.
+"""What training steps read: numbered batches, `accumulate` of them a step.
 
 A *span* is a stretch of one training history, given by its first row and the row behind its last
 in `Histories.items`. `Windows` (layout "answer") makes every stretch that something follows one
 example; `Chunks` (layout "dense") cuts each history up and predicts at every item. Spans of like
-lengths share a batch of a fixed token budget, so little is padded. Because batch `step` depends on
-the seed and the step alone, an interrupted training goes on with exactly the batches it would have
+lengths share a batch of a fixed token budget, so little is padded. Because a batch depends on the
+seed and its number alone, an interrupted training goes on with exactly the batches it would have
 seen. Shape words: spans (rows of a batch), seq, items (of the longest span), steps (next item, then
 MAP's further ones), levels.
 """
@@ -30,7 +30,7 @@ SORTED_AT_ONCE = 64  # batches whose spans are sorted by length together
 
 
 class Batch(NamedTuple):
-    """What one training step reads; see model.multi_step for the two layouts.
+    """What is read at once; see model.multi_step for the two layouts.
 
     tokens: (spans, seq) int64; mask: (spans, seq) bool, True = real token;
     targets: (spans, steps, levels) int64 codes, dense (spans, items - 1, steps, levels);
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 
 
 class Source(ABC):
-    """Training histories, and what one step may read of them."""
+    """Training histories, and what may be read of them at once."""
 
     def __init__(
         self, histories: Histories, sids: SidTable, config: ModelConfig, num_future_items: int
@@ -165,25 +165,23 @@ def source_for(
 
 
 class BatchStream(IterableDataset[Batch]):
-    """Endless batches, epoch after epoch, starting at any step.
+    """Endless batches, epoch after epoch, starting at any of them.
 
     Args:
         source: what to draw from.
         batch_tokens: budget of padded history tokens of one batch.
         seed: decides the order.
-        first_step: the step of the first batch; 0 unless a training goes on.
+        first: number of the first batch; 0 unless a training goes on.
     """
 
-    def __init__(
-        self, source: Source, batch_tokens: int, seed: int, *, first_step: int = 0
-    ) -> None:
+    def __init__(self, source: Source, batch_tokens: int, seed: int, *, first: int = 0) -> None:
         self.source = source
         self.batch_tokens = batch_tokens
         self.seed = seed
-        self.first_step = first_step
+        self.first = first
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, skip = 0, self.first_step
+        epoch, skip = 0, self.first
         while True:
             plan = self.plan(epoch)
             for spans in plan[skip:]:

@@ -5,72 +5,26 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from model.config import QwenConfig, T5Config
 from model.multi_step import training_loss
 from tests.checkpoints import start, write_checkpoint
-from tests.factories import TINY, TINY_QWEN, random_catalog, random_table, tiny_config, tiny_qwen
-from tests.training.data_folders import histories_of
-from training.config import TrainerConfig
-from training.splits import leave_one_out
-from training.trainer import StampModule, build_model, fit
-from training.windows import Batch, BatchStream, source_for
-
-SETTINGS = TrainerConfig(
-    max_steps=24,
-    batch_tokens=256,
-    learning_rate=5e-3,
-    warmup_steps=2,
-    validate_every=8,
-    resume_every=5,
-)
-
-
-class PowerCutError(Exception):
-    """The machine goes away in the middle of a step."""
-
-
-class Interrupted(StampModule):
-    """Stops dead when it is about to do a given step."""
-
-    last_step = 13
-
-    def training_step(self, batch: Batch, number: int) -> Tensor:
-        """Work until the cut."""
-        if self.global_step == self.last_step:
-            raise PowerCutError
-        return super().training_step(batch, number)
-
-
-def module_of(
-    kind: type[StampModule] = StampModule,
-    config: T5Config | QwenConfig = TINY,
-    **changes: Any,
-) -> StampModule:
-    """A tiny model over histories that walk through the catalog in order."""
-    settings = SETTINGS.model_copy(update=changes)
-    table = random_table()
-    split = leave_one_out(histories_of(*([(u + n) % 40 for n in range(14)] for u in range(40))))
-    source = source_for(settings, split.train, table, config)
-    codebooks = tuple(torch.randn(size, 4) for size in config.codebook_sizes)
-    model = build_model(config, settings, codebooks)
-    return kind(model, settings, source, split.valid, random_catalog(table))
-
-
-def weights_of(module: StampModule) -> dict[str, Tensor]:
-    """All weights, MAP heads included."""
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
+from tests.factories import TINY, TINY_QWEN, tiny_config, tiny_qwen
+from tests.training.modules import SETTINGS, Interrupted, PowerCutError, module_of, weights_of
+from training.trainer import build_model, fit
+from training.windows import BatchStream
 
 STAGES = [
     (TINY, {}),
     (TINY_QWEN, {"auxiliary": "tokens"}),
     (tiny_qwen(dropout=0.1, max_history_items=5), {"layout": "dense", "batch_tokens": 64}),
+    (tiny_config(dropout=0.1), {"accumulate": 3, "batch_tokens": 128, "optimizer": "adam"}),
+    (TINY, {"precision": "bfloat16", "schedule": "inverse-sqrt"}),
 ]
+STAGE_NAMES = ["t5", "qwen-answer", "qwen-dense", "accumulate", "bfloat16"]
 
 
-@pytest.mark.parametrize(("config", "changes"), STAGES, ids=["t5", "qwen-answer", "qwen-dense"])
+@pytest.mark.parametrize(("config", "changes"), STAGES, ids=STAGE_NAMES)
 def test_an_interrupted_training_ends_like_an_uninterrupted_one(
     tmp_path: Path, config: T5Config | QwenConfig, changes: dict[str, Any]
 ) -> None:
@@ -158,18 +112,6 @@ def test_the_weight_of_further_items_moves_to_its_last_value() -> None:
     expected = [(1.0, 0.5), (0.6, 0.3), (0.2, 0.1), (0.2, 0.1)]
     assert weights == [pytest.approx(pair) for pair in expected]
     assert SETTINGS.future_weights(3, 7) == (0.3, 0.3)
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    """Linear warm-up to the full rate, half a cosine down to a fiftieth."""
-    module = module_of(warmup_steps=4, max_steps=100)
-
-    rates = [module._rate(step) for step in (0, 3, 50, 100)]
-
-    assert rates[0] == pytest.approx(0.25, rel=0.01)
-    assert rates[1] == pytest.approx(1.0, rel=0.01)
-    assert rates[2] == pytest.approx(0.51, rel=0.01)
-    assert rates[3] == pytest.approx(0.02)
 
 
 def test_a_stage_goes_on_from_the_one_before() -> None:

@@ -127,15 +127,15 @@ def test_spans_of_like_lengths_share_a_batch(kind: type[Source]) -> None:
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-@given(first_step=st.integers(0, 30))
+@given(first=st.integers(0, 30))
 def test_a_stream_started_late_goes_on_like_one_started_early(
-    kind: type[Source], first_step: int
+    kind: type[Source], first: int
 ) -> None:
-    """Step s has the same batch wherever the stream began, across epochs."""
+    """Batch n is the same wherever the stream began, across epochs."""
     source = source_of(kind, [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10]], max_items=3)
 
-    early = list(islice(BatchStream(source, 20, seed=3), first_step, first_step + 4))
-    late = list(islice(BatchStream(source, 20, seed=3, first_step=first_step), 4))
+    early = list(islice(BatchStream(source, 20, seed=3), first, first + 4))
+    late = list(islice(BatchStream(source, 20, seed=3, first=first), 4))
 
     for one, other in zip(early, late, strict=True):
         assert_same(one, other)
