@@ -37,6 +37,7 @@ LAYERS = {
         "engine",
     ),
     "training": (
+        "data_config",
         "config",
         "files",
         "tables",

@@ -2,108 +2,16 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from model.config import AnyModelConfig, parse_model_config
 from model.errors import ModelError
 from model.huggingface import with_checkpoint
+from training.data_config import DatasetConfig, EmbeddingConfig, QuantizerConfig
 
 RECIPES = Path(__file__).parent / "recipes"
-
-CodebookSize = Annotated[int, Field(ge=1, le=65536)]
-
-
-class DatasetConfig(BaseModel, frozen=True, extra="forbid"):
-    """Where the interactions come from and what is done to them before anything is learned."""
-
-    kind: Literal["ml100k", "folder"]
-    """`ml100k`: MovieLens 100K as the PyPI package recbole carries it; `folder`: docs/data.md."""
-
-    folder: Path | None = None
-    """The data folder; `ml100k` finds its own when this is absent."""
-
-    timestamp_unit: Literal["s", "ms"] = "s"
-    """What the numbers in the column `timestamp` count (kind `folder`)."""
-
-    text_fields: tuple[str, ...] = ("title", "brand", "categories")
-    """Item columns that make up the text to embed, in this order; absent values are left out."""
-
-    unknown_items: Literal["keep", "drop", "error"] = "keep"
-    """Interactions with items that the items file lacks: keep (no title), drop, or refuse."""
-
-    cold_items: Literal["keep", "drop"] = "keep"
-    """Items without any interaction: keep them in the catalog or not."""
-
-    drop_duplicates: bool = True
-    """Drop rows equal to an earlier one in user, item, timestamp and position."""
-
-    min_user_interactions: int = Field(default=1, ge=1)
-    """Drop users with fewer, then rarer items, until nothing changes (k-core filter)."""
-
-    min_item_interactions: int = Field(default=1, ge=1)
-    """Drop the interactions of items with fewer; see min_user_interactions."""
-
-    @model_validator(mode="after")
-    def _folder_is_given(self) -> Self:
-        if self.kind == "folder" and self.folder is None:
-            raise ValueError('kind = "folder" needs folder = "path/to/the/data"')
-        return self
-
-
-class EmbeddingConfig(BaseModel, frozen=True, extra="forbid"):
-    """How an item becomes a vector: a text block and a collaborative block, side by side."""
-
-    text: Literal["wordllama", "vectors", "none"] = "wordllama"
-    """`wordllama`: static token vectors, bundled, no torch; `vectors`: a given .npy; `none`."""
-
-    vectors: Path | None = None
-    """A .npy of shape (num_items, dim), rows in catalog order; for text = "vectors"."""
-
-    text_weight: float = Field(default=1.0, gt=0)
-    """The length that every item's text block is scaled to."""
-
-    collaborative_weight: float = Field(default=0.0, ge=0)
-    """The length of the collaborative block; 0 leaves it out."""
-
-    collaborative_dim: int = Field(default=64, ge=1)
-    """Singular vectors kept of the co-occurrence matrix."""
-
-    window: int = Field(default=5, ge=1)
-    """Items of one training history at most this far apart count as seen together."""
-
-    seed: int = Field(default=0, ge=0)
-    """Starts the iteration that finds the singular vectors."""
-
-    @model_validator(mode="after")
-    def _a_block_is_left(self) -> Self:
-        if self.text == "vectors" and self.vectors is None:
-            raise ValueError('text = "vectors" needs vectors = "path/to/file.npy"')
-        if self.text != "vectors" and self.vectors is not None:
-            raise ValueError('vectors is only read with text = "vectors"')
-        if self.text == "none" and self.collaborative_weight == 0:
-            raise ValueError('text = "none" needs collaborative_weight > 0: nothing else is left')
-        return self
-
-
-class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
-    """How item vectors become semantic IDs: residual k-means, one codebook per level."""
-
-    codebook_sizes: tuple[CodebookSize, ...] = Field(default=(256, 256, 256), min_length=1)
-    """Codes of each level; fewer where fewer items are left to tell apart."""
-
-    collisions: Literal["bucket", "suffix"] = "bucket"
-    """Items with the same codes share a semantic ID, or one more level tells them apart."""
-
-    normalize_residuals: bool = True
-    """Scale what is left to unit length before each level, and cluster by cosine."""
-
-    num_iterations: int = Field(default=25, ge=1)
-    """k-means iterations per level."""
-
-    seed: int = Field(default=0, ge=0)
-    """Chooses the first centroids."""
 
 
 class TrainerConfig(BaseModel, frozen=True, extra="forbid"):

@@ -12,7 +12,7 @@ import polars as pl
 
 from model.errors import ModelError
 from training.card import DataCard
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.files import atomic_path
 from training.sources import Source, load_source
 

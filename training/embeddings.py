@@ -16,7 +16,7 @@ from scipy.sparse.linalg import svds
 from threadpoolctl import threadpool_limits
 
 from model.errors import ModelError
-from training.config import EmbeddingConfig
+from training.data_config import EmbeddingConfig
 from training.dataset import Histories, ItemIndices
 
 Vectors = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from training.config import QuantizerConfig
+from training.data_config import QuantizerConfig
 from training.embeddings import Vectors, unit_rows
 
 Codes = npt.NDArray[np.int32]

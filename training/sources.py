@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from model.errors import ModelError
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.tables import collect, find_table, refuse_rows, scan_table, schema_of
 
 MAX_SECONDS = 100_000_000_000  # the year 5138: larger numbers count something shorter

@@ -18,7 +18,7 @@ from training.baselines import (
     mean_ranks,
     top_items,
 )
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.dataset import prepare, to_histories
 from training.metrics import ndcg_at_k, recall_at_k
 from training.splits import leave_one_out

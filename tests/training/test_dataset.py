@@ -15,7 +15,7 @@ from rich.table import Table
 from model.errors import ModelError
 from tests.training.data_folders import EVENTS, write_folder
 from training.card import render_card
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.dataset import Prepared, prepare, read_card, read_histories, read_items
 
 HEADER = "user_id\titem_id\ttimestamp\n"

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from model.errors import ModelError
 from tests.training.data_folders import histories_of
-from training.config import EmbeddingConfig
+from training.data_config import EmbeddingConfig
 from training.embeddings import (
     cooccurrence,
     embed_cooccurrence,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.config import QuantizerConfig
+from training.data_config import QuantizerConfig
 from training.embeddings import Vectors
 from training.quantizer import Quantized, add_suffix, assign, quantize
 from training.sid_report import sid_report

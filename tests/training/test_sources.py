@@ -10,7 +10,7 @@ import pytest
 
 from model.errors import ModelError
 from tests.training.data_folders import ITEMS, write_folder
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.sources import Source, load_source, ml100k_folder
 
 HEADER = "user_id\titem_id\ttimestamp\n"

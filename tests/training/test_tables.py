@@ -9,7 +9,7 @@ import pytest
 
 from model.errors import ModelError
 from tests.training.data_folders import EVENTS, write_folder
-from training.config import DatasetConfig
+from training.data_config import DatasetConfig
 from training.sources import Source, load_source
 
 HEADER = "user_id\titem_id\ttimestamp\n"
