@@ -5,27 +5,10 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from training.config import TrainerConfig
 
 MONITOR = "valid/recall@10"
-
-
-class _AfterWholeSteps(ModelCheckpoint):
-    """Never saves between the batches that share a step: their gradients would be lost."""
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """As lightning does, after a step's last batch only."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class AfterValidation(Checkpoint):
@@ -50,12 +33,13 @@ def best_checkpoint(folder: Path) -> ModelCheckpoint:
 
 
 def resume_checkpoint(folder: Path, settings: TrainerConfig) -> ModelCheckpoint:
-    """Keeps the latest state every so many steps."""
-    return _AfterWholeSteps(
-        monitor="step",
-        every_n_train_steps=settings.resume_every,
-        **_common(folder, "resume-{step}"),
-    )
+    """Keeps the latest state every so many steps.
+
+    Lightning looks after every batch; but only a higher step is better, so nothing is saved between
+    the batches that share one, whose gradients a checkpoint would not hold.
+    """
+    common = _common(folder, "resume-{step}")
+    return ModelCheckpoint(monitor="step", every_n_train_steps=settings.resume_every, **common)
 
 
 def newest(folder: Path) -> Path | None:
