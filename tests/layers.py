@@ -40,6 +40,7 @@ LAYERS = {
         "metrics",
         "embeddings",
         "quantizer",
+        "published",
         "sid_report",
         "baselines",
         "evaluate",

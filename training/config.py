@@ -146,7 +146,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def _the_model_can_be_built(self) -> Self:
         if "codebook_sizes" in self.model:
             raise ValueError("codebook_sizes belongs to [quantizer]; [model] takes it from there")
-        shape = self.model_config_for(self.quantizer.codebook_sizes)
+        shape = self.model_config_for(self.quantizer.wanted_sizes)
         layouts = {stage.layout for stage in (self.pretrainer, self.trainer) if stage is not None}
         if "dense" in layouts and shape.backbone != "qwen":
             raise ValueError(

@@ -81,10 +81,21 @@ class EmbeddingConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
-    """How item vectors become semantic IDs: residual k-means, one codebook per level."""
+    """Where semantic IDs come from: residual k-means on item vectors, or a published table."""
 
-    codebook_sizes: tuple[CodebookSize, ...] = Field(default=(256, 256, 256), min_length=1)
-    """Codes of each level; fewer where fewer items are left to tell apart."""
+    kind: Literal["residual-kmeans", "published"] = "residual-kmeans"
+    """`residual-kmeans`: fit one codebook per level; `published`: take the codes of `file`."""
+
+    file: Path | None = None
+    """A table with item_id, c1, c2, ... (tsv, csv, jsonl, parquet); for kind = "published"."""
+
+    unpublished_items: Literal["error", "nearest"] = "error"
+    """Catalog items that `file` lacks: refuse, or share the semantic ID of the nearest item by
+    [embedding] that has one."""
+
+    codebook_sizes: tuple[CodebookSize, ...] | None = Field(default=None, min_length=1)
+    """Codes of each level; fewer where fewer items are left to tell apart. None = 256, 256, 256,
+    or for published codes the largest of each level + 1."""
 
     collisions: Literal["bucket", "suffix"] = "bucket"
     """Items with the same codes share a semantic ID, or one more level tells them apart."""
@@ -97,3 +108,16 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
 
     seed: int = Field(default=0, ge=0)
     """Chooses the first centroids."""
+
+    @property
+    def wanted_sizes(self) -> tuple[int, ...]:
+        """Codes asked for at each level; of published codes only the file knows."""
+        return self.codebook_sizes or (256, 256, 256)
+
+    @model_validator(mode="after")
+    def _the_file_is_given(self) -> Self:
+        if self.kind == "published" and self.file is None:
+            raise ValueError('kind = "published" needs file = "path/to/published_sids.tsv"')
+        if self.kind != "published" and self.file is not None:
+            raise ValueError('file is only read with kind = "published"')
+        return self

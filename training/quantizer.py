@@ -57,7 +57,7 @@ def quantize(
     codebooks, levels, notes = [], [], []
     residual = vectors
     with _threads(num_threads):
-        for level, wanted in enumerate(config.codebook_sizes):
+        for level, wanted in enumerate(config.wanted_sizes):
             points = _scaled(residual, config.normalize_residuals)
             codebook = _fit(points, wanted, config, level)
             codes, residual = _step(points, codebook, config.normalize_residuals)

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import torch
 from pydantic import JsonValue
 from rich.console import Console
@@ -21,12 +22,14 @@ from model.errors import ModelError
 from model.huggingface import checkpoint_files
 from model.semantic_id import SidTable
 from training.card import render_card
-from training.config import TrainerConfig
+from training.config import Recipe, TrainerConfig
+from training.dataset import Histories, read_items
 from training.dataset import prepare as prepare_data
-from training.dataset import read_items
 from training.embeddings import embed_items
 from training.evaluate import some
 from training.files import atomic_path
+from training.published import published_sids
+from training.quantizer import Quantized
 from training.quantizer import quantize as fit_codebooks
 from training.report import Evaluation, measure, render_evaluation
 from training.run import Run, Semantics, step_key
@@ -53,16 +56,17 @@ def prepare(run: Run) -> None:
 
 
 def quantize(run: Run) -> None:
-    """Item texts and training histories -> sids/."""
+    """Item texts and training histories, or a published table -> sids/."""
     config = run.recipe.model_dump(mode="json", include={"embedding", "quantizer"})
-    key = step_key("quantize", config, after=_key_of(run, "prepare"))
+    files = [run.recipe.embedding.vectors, run.recipe.quantizer.file]
+    hashes: JsonValue = [_sha256(path) for path in files if path is not None and path.is_file()]
+    key = step_key("quantize", [config, hashes], after=_key_of(run, "prepare"))
     if _is_done(run, "quantize", key):
         return
     train = run.split().train
     items = read_items(run.data)
     popularity = train.popularity(items.height)
-    vectors = embed_items(items, train, run.recipe.embedding)
-    quantized = fit_codebooks(vectors, run.recipe.quantizer, popularity=popularity)
+    quantized = _semantic_ids(run.recipe, items, train)
     for note in quantized.notes:
         console.print(f"note: {note}")
     report = sid_report(quantized)
@@ -153,6 +157,17 @@ def trained_engine(run: Run, split: Split) -> Engine:
     )
     ratios = run.recipe.evaluation.retention_ratios
     return Engine(manifest, model, sids, catalog, retention_ratios={1.0, *ratios})
+
+
+def _semantic_ids(recipe: Recipe, items: pl.DataFrame, train: Histories) -> Quantized:
+    """Fitted to item vectors, or published; vectors are made only where they are needed."""
+    config, popularity = recipe.quantizer, train.popularity(items.height)
+    needed = config.kind != "published" or config.unpublished_items == "nearest"
+    vectors = embed_items(items, train, recipe.embedding) if needed else None
+    if config.kind == "published":
+        return published_sids(config, items["item_id"].to_list(), vectors, popularity)
+    assert vectors is not None
+    return fit_codebooks(vectors, config, popularity=popularity)
 
 
 def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
