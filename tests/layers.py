@@ -42,6 +42,7 @@ LAYERS = {
         "quantizer",
         "published",
         "sid_report",
+        "sid_plot",
         "baselines",
         "evaluate",
         "optimizer",

@@ -33,6 +33,7 @@ from training.quantizer import Quantized
 from training.quantizer import quantize as fit_codebooks
 from training.report import Evaluation, measure, render_evaluation
 from training.run import Run, Semantics, step_key
+from training.sid_plot import plot_sids
 from training.sid_report import render_sid_report, sid_report
 from training.sources import source_files
 from training.splits import Split
@@ -69,12 +70,14 @@ def quantize(run: Run) -> None:
     quantized = _semantic_ids(run.recipe, items, train)
     for note in quantized.notes:
         console.print(f"note: {note}")
-    report = sid_report(quantized)
+    report = sid_report(quantized, items["categories"])
     console.print(render_sid_report(report))
     sids = SidTable(quantized.codes, quantized.codebook_sizes, popularity)
     codebooks = tuple(torch.from_numpy(codebook) for codebook in quantized.codebooks)
     run.write_semantics(Semantics(sids, codebooks))
     _write(run.folder / "sids" / "report.json", report.model_dump_json(indent=2))
+    with atomic_path(run.folder / "sids" / "report.png") as part:
+        plot_sids(quantized, report, part)
     run.write_stamp("quantize", key)
 
 
