@@ -47,6 +47,7 @@ LAYERS = {
         "evaluate",
         "optimizer",
         "checkpoints",
+        "processes",
         "trainer",
         "run",
         "report",

@@ -1,6 +1,8 @@
 """The command line: python -m training prepare | quantize | pretrain | train | ... | run."""
 
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from model.errors import ModelError
 from model.memory import keep_freed_memory
 from training import steps
 from training.config import read_recipe
+from training.processes import num_processes, rank
 from training.run import Run
 
 app = typer.Typer(
@@ -26,9 +29,16 @@ RunsDir = Annotated[Path, typer.Option(help="Where runs keep their files.")]
 BundlesDir = Annotated[Path, typer.Option(help="Where bundles go.")]
 
 
-def _open(recipe: str, runs_dir: Path, bundles_dir: Path) -> Run:
+def _work(chosen: Sequence[steps.Step], recipe: str, runs_dir: Path, bundles_dir: Path) -> None:
+    """Do some steps of a recipe, alone on its run but for the other processes of a torchrun."""
+    if num_processes() > 1 and not set(chosen) <= set(steps.SHARED):
+        raise ModelError("torchrun is for the verbs pretrain and train; use one process")
+    steps.console.quiet = rank() > 0
     found = read_recipe(recipe)
-    return Run(found, runs_dir / found.name, bundles_dir / found.name)
+    run = Run(found, runs_dir / found.name, bundles_dir / found.name)
+    with run.locked() if rank() == 0 else nullcontext():
+        for step in chosen:
+            step(run)
 
 
 def _command(step: steps.Step) -> None:
@@ -39,9 +49,7 @@ def _command(step: steps.Step) -> None:
         runs_dir: RunsDir = Path("runs"),
         bundles_dir: BundlesDir = Path("bundles"),
     ) -> None:
-        run = _open(recipe, runs_dir, bundles_dir)
-        with run.locked():
-            step(run)
+        _work([step], recipe, runs_dir, bundles_dir)
 
     app.command(step.__name__, help=step.__doc__)(verb)
 
@@ -57,10 +65,7 @@ def run_all(
     bundles_dir: BundlesDir = Path("bundles"),
 ) -> None:
     """All steps of a recipe, skipping what is done, going on where a training was interrupted."""
-    run = _open(recipe, runs_dir, bundles_dir)
-    with run.locked():
-        for step in steps.STEPS:
-            step(run)
+    _work(steps.STEPS, recipe, runs_dir, bundles_dir)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -31,7 +31,8 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
     """Padded history tokens of one batch; histories of like lengths share a batch."""
 
     accumulate: int = Field(default=1, ge=1)
-    """Batches of one step, one after the other; it follows the mean of their gradients."""
+    """Batches of one step, one after the other or shared out by torchrun's processes; the step
+    follows the mean of their gradients."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16`: matrix products of training by autocast; weights, loss and validation stay

@@ -28,6 +28,7 @@ from training.dataset import prepare as prepare_data
 from training.embeddings import embed_items
 from training.evaluate import some
 from training.files import atomic_path
+from training.processes import rank
 from training.published import published_sids
 from training.quantizer import Quantized
 from training.quantizer import quantize as fit_codebooks
@@ -139,6 +140,8 @@ def export(run: Run) -> None:
 Step = Callable[[Run], None]
 
 STEPS: tuple[Step, ...] = (prepare, quantize, pretrain, train, evaluate, export)
+SHARED: tuple[Step, ...] = (pretrain, train)
+"""What several processes may do together."""
 
 
 def trained_engine(run: Run, split: Split) -> Engine:
@@ -187,6 +190,8 @@ def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
     module = _module(run, settings, is_first=after == "quantize")
     folder = run.folder / stage / key
     recall = fit(module, folder)
+    if rank() > 0:
+        return
     for name, part in (("model", module.model), ("map_heads", module.heads)):
         with atomic_path(folder / f"{name}.safetensors") as path:
             save_file(part.state_dict(), path)

@@ -29,6 +29,7 @@ from model.bundle import Manifest, new_model
 from model.catalog import Catalog
 from model.config import AnyModelConfig, ModelConfig
 from model.engine import Engine
+from model.errors import ModelError
 from model.huggingface import load_checkpoint
 from model.multi_step import FutureHeads, training_loss
 from model.qwen import Qwen
@@ -43,6 +44,7 @@ from training.config import TrainerConfig
 from training.evaluate import recommend_lists
 from training.metrics import ndcg_at_k, ranks_in_lists, recall_at_k
 from training.optimizer import make_optimizer, rate_at
+from training.processes import num_processes
 from training.splits import Examples
 from training.windows import Batch, BatchStream, Source
 
@@ -98,7 +100,8 @@ class StampModule(LightningModule):
             self.source,
             self.settings.batch_tokens,
             self.settings.seed,
-            first=self.trainer.global_step * self.settings.accumulate,
+            first=self._batch_number(0),
+            stride=self.trainer.world_size,
         )
         return DataLoader(stream, batch_size=None)
 
@@ -108,9 +111,8 @@ class StampModule(LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """L = L_next + MAP; the step's gradient is the mean over its batches."""
-        place = number % self.settings.accumulate
-        taken = self.global_step * self.settings.accumulate + place
-        torch.manual_seed(self.settings.seed * 1_000_003 + taken)
+        place = number % self.trainer.accumulate_grad_batches
+        torch.manual_seed(self.settings.seed * 1_000_003 + self._batch_number(place))
         levels = self.model.config.num_levels
         weights = self.settings.future_weights(levels, self.global_step)
         loss, next_item = training_loss(
@@ -118,24 +120,36 @@ class StampModule(LightningModule):
         )
         self._losses.append(torch.stack((loss, next_item)).detach())
         self._tokens += batch.mask.numel()
-        if place == self.settings.accumulate - 1:
+        if place == self.trainer.accumulate_grad_batches - 1:
             self._log_step()
         return loss
+
+    def _batch_number(self, place: int) -> int:
+        """The number of the batch at a place of this process's share of the step under way."""
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        return self.global_step * self.settings.accumulate + place * processes + rank
 
     def _log_step(self) -> None:
         """The step's mean losses, and how fast the last ten steps were."""
         loss, next_item = torch.stack(self._losses).mean(dim=0)
         self._losses.clear()
-        self.log("loss", loss, prog_bar=True)
-        self.log("loss_next", next_item)
+        self.log("loss", loss, prog_bar=True, sync_dist=True)
+        self.log("loss_next", next_item, sync_dist=True)
         if self.global_step % 10 == 0:
             now = time.perf_counter()
             if self._since:
-                self.log("tokens_per_s", self._tokens / (now - self._since), prog_bar=True)
+                speed = self._tokens / (now - self._since)
+                self.log("tokens_per_s", speed, prog_bar=True, sync_dist=True, reduce_fx="sum")
             self._since, self._tokens = now, 0
 
     def validation_step(self, _: int) -> None:
-        """Recall and NDCG of the served decoder; without SAP where training was without it."""
+        """Recall and NDCG of the served decoder, found by the first process and told to all."""
+        found = self._quality() if self.trainer.is_global_zero else {}
+        for name, value in self.trainer.strategy.broadcast(found).items():
+            self.log(name, value, prog_bar=name == MONITOR, batch_size=1)
+
+    def _quality(self) -> dict[str, float]:
+        """On the validation users; without SAP where training was without it."""
         manifest, sids = _manifest(self.model.config), self.source.sids
         engine = Engine(manifest, self.model, sids, self.catalog, retention_ratios={1.0})
         ratio = 1.0 if self.settings.layout == "dense" else None
@@ -144,8 +158,10 @@ class StampModule(LightningModule):
                 engine, self.valid, beam_width=VALIDATION_BEAMS, retention_ratio=ratio
             )
         ranks = ranks_in_lists(lists, self.valid.targets)
-        self.log(MONITOR, float(recall_at_k(ranks, 10).mean()), prog_bar=True, batch_size=1)
-        self.log("valid/ndcg@10", float(ndcg_at_k(ranks, 10).mean()), batch_size=1)
+        return {
+            MONITOR: float(recall_at_k(ranks, 10).mean()),
+            "valid/ndcg@10": float(ndcg_at_k(ranks, 10).mean()),
+        }
 
 
 class _Once(IterableDataset[int]):
@@ -196,6 +212,8 @@ def build_model(
 def fit(module: StampModule, folder: Path) -> float:
     """Train, or go on where an interrupted training stopped; the module ends with its best weights.
 
+    Called in all processes of a torchrun, it trains with all of them.
+
     Args:
         module: untrained.
         folder: for `checkpoints/`, and the logs in `csv/` and `tensorboard/`.
@@ -215,16 +233,33 @@ def fit(module: StampModule, folder: Path) -> float:
     return float(trainer.callback_metrics[MONITOR])
 
 
+def batches_each(settings: TrainerConfig) -> int:
+    """Batches of one step that each process computes.
+
+    Raises:
+        ModelError: there are not as many for each.
+    """
+    found, rest = divmod(settings.accumulate, num_processes())
+    if rest:
+        raise ModelError(
+            f"accumulate = {settings.accumulate} batches of a step cannot be shared evenly by "
+            f"{num_processes()} processes"
+        )
+    return found
+
+
 def _trainer(folder: Path, settings: TrainerConfig, callbacks: list[Callback]) -> Trainer:
     stopping = EarlyStopping(MONITOR, mode="max", patience=settings.patience)
+    batches = batches_each(settings)
     return Trainer(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
-        devices=1,
+        devices=num_processes(),
+        strategy="auto" if num_processes() == 1 else "ddp",
         max_steps=settings.max_steps,
         max_epochs=1,
-        limit_train_batches=settings.max_steps * settings.accumulate,
-        accumulate_grad_batches=settings.accumulate,
-        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
+        limit_train_batches=settings.max_steps * batches,
+        accumulate_grad_batches=batches,
+        val_check_interval=min(settings.validate_every, settings.max_steps) * batches,
         precision="bf16-mixed" if settings.precision == "bfloat16" else "32-true",
         num_sanity_val_steps=0,
         gradient_clip_val=settings.gradient_clip,

@@ -172,21 +172,26 @@ class BatchStream(IterableDataset[Batch]):
         batch_tokens: budget of padded history tokens of one batch.
         seed: decides the order.
         first: number of the first batch; 0 unless a training goes on.
+        stride: take every so manieth batch, and leave the others to other processes.
     """
 
-    def __init__(self, source: Source, batch_tokens: int, seed: int, *, first: int = 0) -> None:
+    def __init__(
+        self, source: Source, batch_tokens: int, seed: int, *, first: int = 0, stride: int = 1
+    ) -> None:
         self.source = source
         self.batch_tokens = batch_tokens
         self.seed = seed
         self.first = first
+        self.stride = stride
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, skip = 0, self.first
+        epoch, place = 0, self.first  # of the next batch, counted from the epoch's first
         while True:
             plan = self.plan(epoch)
-            for spans in plan[skip:]:
-                yield self.source.batch(spans)
-            skip = max(0, skip - len(plan))
+            while place < len(plan):
+                yield self.source.batch(plan[place])
+                place += self.stride
+            place -= len(plan)
             epoch += 1
 
     def plan(self, epoch: int) -> list[Rows]:

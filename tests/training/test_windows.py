@@ -141,6 +141,23 @@ def test_a_stream_started_late_goes_on_like_one_started_early(
         assert_same(one, other)
 
 
+@pytest.mark.parametrize("kind", LAYOUTS)
+@given(first=st.integers(0, 9), stride=st.integers(1, 7))
+def test_strides_share_the_batches_out(kind: type[Source], first: int, stride: int) -> None:
+    """Streams that begin one after the other and take every n-th batch take all, across epochs."""
+    source = source_of(kind, [[1, 2, 3, 4, 5, 6, 7], [8, 9, 10]], max_items=3)
+
+    whole = list(islice(BatchStream(source, 20, seed=3, first=first), 3 * stride))
+    shares = [
+        islice(BatchStream(source, 20, seed=3, first=first + rank, stride=stride), 3)
+        for rank in range(stride)
+    ]
+
+    for number, batches in enumerate(zip(*shares, strict=True)):
+        for one, other in zip(batches, whole[number * stride :], strict=False):
+            assert_same(one, other)
+
+
 def assert_same(one: Batch, other: Batch) -> None:
     """Equal, tensor by tensor."""
     assert all(a.equal(b) for a, b in zip(one, other, strict=True))
