@@ -105,7 +105,7 @@ def test_config_prints_what_would_be_used(folder: Path) -> None:
     assert list(lines) == [f"STAMP_{name.upper()}" for name in Settings.model_fields]
     assert lines["STAMP_BUNDLE_DIR"] == str(folder)
     assert lines["STAMP_HISTORY_URL"] == "redis://:***@db"
-    assert lines["STAMP_NUM_THREADS"] == ""
+    assert lines["STAMP_DEFAULT_BEAM_WIDTH"] == ""
 
 
 def test_serve_has_an_option_for_every_setting() -> None:
