@@ -38,6 +38,7 @@ LAYERS = {
         "windows",
         "splits",
         "metrics",
+        "encoders",
         "embeddings",
         "quantizer",
         "published",

@@ -48,8 +48,13 @@ class DatasetConfig(BaseModel, frozen=True, extra="forbid"):
 class EmbeddingConfig(BaseModel, frozen=True, extra="forbid"):
     """How an item becomes a vector: a text block and a collaborative block, side by side."""
 
-    text: Literal["wordllama", "vectors", "none"] = "wordllama"
-    """`wordllama`: static token vectors, bundled, no torch; `vectors`: a given .npy; `none`."""
+    text: Literal["wordllama", "minilm", "sentence-transformers", "vectors", "none"] = "wordllama"
+    """`wordllama`: static token vectors, bundled, no torch; `minilm`: all-MiniLM-L6-v2, and
+    `sentence-transformers`: the model in `encoder`, both by the extra "encoders"; `vectors`: a
+    given .npy; `none`."""
+
+    encoder: Path | None = None
+    """A folder that sentence-transformers saved; for text = "sentence-transformers"."""
 
     vectors: Path | None = None
     """A .npy of shape (num_items, dim), rows in catalog order; for text = "vectors"."""
@@ -75,6 +80,10 @@ class EmbeddingConfig(BaseModel, frozen=True, extra="forbid"):
             raise ValueError('text = "vectors" needs vectors = "path/to/file.npy"')
         if self.text != "vectors" and self.vectors is not None:
             raise ValueError('vectors is only read with text = "vectors"')
+        if self.text == "sentence-transformers" and self.encoder is None:
+            raise ValueError('text = "sentence-transformers" needs encoder = "path/to/folder"')
+        if self.text != "sentence-transformers" and self.encoder is not None:
+            raise ValueError('encoder is only read with text = "sentence-transformers"')
         if self.text == "none" and self.collaborative_weight == 0:
             raise ValueError('text = "none" needs collaborative_weight > 0: nothing else is left')
         return self

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from model.errors import ModelError
 from training.data_config import EmbeddingConfig
 from training.dataset import Histories, ItemIndices
+from training.encoders import encode_folder, encode_minilm
 
 Vectors = npt.NDArray[np.float32]
 
@@ -32,13 +33,20 @@ def embed_items(items: pl.DataFrame, train: Histories, config: EmbeddingConfig) 
     """
     blocks = []
     if config.text != "none":
-        given = config.vectors
-        text = load_vectors(given, items.height) if given else embed_text(items["text"].to_list())
-        blocks.append(config.text_weight * unit_rows(text))
+        blocks.append(config.text_weight * unit_rows(_text_block(items, config)))
     if config.collaborative_weight:
         together = embed_cooccurrence(train, items.height, config)
         blocks.append(config.collaborative_weight * together)
     return np.concatenate(blocks, axis=1, dtype=np.float32)
+
+
+def _text_block(items: pl.DataFrame, config: EmbeddingConfig) -> Vectors:
+    if config.vectors is not None:
+        return load_vectors(config.vectors, items.height)
+    texts = items["text"].to_list()
+    if config.encoder is not None:
+        return encode_folder(texts, config.encoder)
+    return encode_minilm(texts) if config.text == "minilm" else embed_text(texts)
 
 
 def embed_text(texts: Sequence[str]) -> Vectors:

@@ -60,8 +60,7 @@ def prepare(run: Run) -> None:
 def quantize(run: Run) -> None:
     """Item texts and training histories, or a published table -> sids/."""
     config = run.recipe.model_dump(mode="json", include={"embedding", "quantizer"})
-    files = [run.recipe.embedding.vectors, run.recipe.quantizer.file]
-    hashes: JsonValue = [_sha256(path) for path in files if path is not None and path.is_file()]
+    hashes: JsonValue = [_sha256(path) for path in _files_of(run.recipe)]
     key = step_key("quantize", [config, hashes], after=_key_of(run, "prepare"))
     if _is_done(run, "quantize", key):
         return
@@ -163,6 +162,14 @@ def trained_engine(run: Run, split: Split) -> Engine:
     )
     ratios = run.recipe.evaluation.retention_ratios
     return Engine(manifest, model, sids, catalog, retention_ratios={1.0, *ratios})
+
+
+def _files_of(recipe: Recipe) -> list[Path]:
+    """The files that quantize reads beside the prepared data; a missing one is its to refuse."""
+    encoder = recipe.embedding.encoder
+    inside = [] if encoder is None else sorted(encoder.rglob("*"))
+    given = [recipe.embedding.vectors, recipe.quantizer.file, *inside]
+    return [path for path in given if path is not None and path.is_file()]
 
 
 def _semantic_ids(recipe: Recipe, items: pl.DataFrame, train: Histories) -> Quantized:
