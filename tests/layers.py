@@ -79,5 +79,6 @@ LAYERS = {
         "pruning_plot",
         "pruning_report",
         "pruning",
+        "training",
     ),
 }
