@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validat
 from model.config import AnyModelConfig, parse_model_config
 from model.errors import ModelError
 from model.huggingface import with_checkpoint
-from training.data_config import DatasetConfig, EmbeddingConfig, QuantizerConfig
+from training.data_config import DatasetConfig, EmbeddingConfig, QuantizerConfig, SplitConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -133,6 +133,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """Names the run's folder and the bundle."""
 
     dataset: DatasetConfig
+    split: SplitConfig = SplitConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     model: dict[str, JsonValue] = {}

@@ -1,5 +1,6 @@
-"""What a recipe may say about data: where it comes from, item vectors, semantic IDs."""
+"""What a recipe may say about data: where it comes from, splits, item vectors, semantic IDs."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,30 @@ class DatasetConfig(BaseModel, frozen=True, extra="forbid"):
     def _folder_is_given(self) -> Self:
         if self.kind != "ml100k" and self.folder is None:
             raise ValueError(f'kind = "{self.kind}" needs folder = "path/to/the/data"')
+        return self
+
+
+class SplitConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which interactions train, which validate and which test."""
+
+    kind: Literal["leave-one-out", "time"] = "leave-one-out"
+    """`leave-one-out`: each user's last item tests, the one before validates. `time`: what happened
+    before one moment trains; after it, each user's next item validates, and tests after another."""
+
+    quantiles: tuple[float, float] = (0.8, 0.9)
+    """kind = "time": the shares of all interactions before validation and before test begin."""
+
+    dates: tuple[dt.date, dt.date] | None = None
+    """kind = "time": the days (UTC) on which validation and test begin, instead of quantiles."""
+
+    @model_validator(mode="after")
+    def _borders_are_in_order(self) -> Self:
+        if not 0 < self.quantiles[0] < self.quantiles[1] < 1:
+            raise ValueError("quantiles must be two shares in ascending order between 0 and 1")
+        if self.dates is not None and self.dates[0] >= self.dates[1]:
+            raise ValueError("dates must be two days in ascending order")
+        if self.kind != "time" and (self.quantiles != (0.8, 0.9) or self.dates is not None):
+            raise ValueError('quantiles and dates are only read with kind = "time"')
         return self
 
 

@@ -27,7 +27,7 @@ from model.semantic_id import SidTable
 from training.config import Recipe
 from training.dataset import read_histories, read_items
 from training.files import atomic_path
-from training.splits import Split, leave_one_out
+from training.splits import Split, split_histories
 
 FORMAT = 1
 """Raised when a step's files change in meaning; what was made before is then made again."""
@@ -86,7 +86,7 @@ class Run:
 
     def split(self) -> Split:
         """The prepared interactions, split."""
-        return leave_one_out(read_histories(self.data))
+        return split_histories(read_histories(self.data), self.recipe.split)
 
     def catalog(self, split: Split) -> Catalog:
         """The items with their popularity in the training part."""

@@ -1,16 +1,20 @@
 """Which interactions train, which validate and which test.
 
 A split never copies a history: an example points at one interaction, its target, and everything
-before it is the history. Other splits (by time) are other choices of targets.
+before it is the history. A split is a choice of targets.
 """
 
+import calendar
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from model.errors import ModelError
 from training.card import SECONDS_PER_DAY
+from training.data_config import SplitConfig
 from training.dataset import Histories, ItemIndices
 
 MIN_LENGTH = 3  # one item to train on, one to validate, one to test
@@ -80,7 +84,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Split:
-    """Training histories of every user, and the examples that measure."""
+    """Training histories of every user who has one, and the examples that measure."""
 
     train: Histories
     valid: Examples
@@ -101,6 +105,62 @@ def leave_one_out(histories: Histories) -> Split:
         valid=Examples(histories, tested, lengths[tested] - 2),
         test=Examples(histories, tested, lengths[tested] - 1),
     )
+
+
+def split_histories(histories: Histories, config: SplitConfig) -> Split:
+    """Split as a recipe says.
+
+    Raises:
+        ModelError: a split by time of interactions without times, or one that leaves a part empty.
+    """
+    if config.kind == "leave-one-out":
+        return leave_one_out(histories)
+    if histories.timestamps is None:
+        raise ModelError('[split]: kind = "time" needs a timestamp in every interaction')
+    if config.dates is None:
+        borders = np.quantile(histories.timestamps, config.quantiles, method="nearest").tolist()
+    else:
+        borders = [calendar.timegm(day.timetuple()) for day in config.dates]
+    split = by_time(histories, int(borders[0]), int(borders[1]))
+    sizes = {"training": len(split.train), "validation": len(split.valid), "test": len(split.test)}
+    for name, size in sizes.items():
+        if size == 0:
+            days = [dt.datetime.fromtimestamp(border, dt.UTC).date() for border in borders]
+            raise ModelError(
+                f"[split]: no user is left for {name} with borders on {days[0]} and {days[1]}; "
+                "move quantiles or dates"
+            )
+    return split
+
+
+def by_time(histories: Histories, valid_from: int, test_from: int) -> Split:
+    """What happened before `valid_from` trains; borders in seconds UTC, timestamps needed.
+
+    A user's first item at or after `valid_from` validates if it came before `test_from`; the first
+    at or after `test_from` tests. Everything before the target is the history, so a test history
+    may hold items of the validation time. Only targets with a history count.
+    """
+    trained = _first_since(histories, valid_from)
+    tested = _first_since(histories, test_from)
+    lengths = histories.lengths
+    train_users = np.flatnonzero(trained > 0)
+    valid_users = np.flatnonzero((trained > 0) & (trained < tested))
+    test_users = np.flatnonzero((tested > 0) & (tested < lengths))
+    return Split(
+        train=Examples(histories, train_users, trained[train_users]).histories(),
+        valid=Examples(histories, valid_users, trained[valid_users]),
+        test=Examples(histories, test_users, tested[test_users]),
+    )
+
+
+def _first_since(histories: Histories, moment: int) -> npt.NDArray[np.int64]:
+    """(num_users,): position of each user's first item at or after a moment, else the length."""
+    assert histories.timestamps is not None
+    rows = np.flatnonzero(histories.timestamps >= moment)
+    users = histories.user_of[rows]
+    first = histories.lengths.copy()
+    np.minimum.at(first, users, rows - histories.offsets[users])
+    return first
 
 
 def first_items(histories: Histories, lengths: npt.NDArray[np.int64]) -> Histories:

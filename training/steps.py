@@ -59,7 +59,7 @@ def prepare(run: Run) -> None:
 
 def quantize(run: Run) -> None:
     """Item texts and training histories, or a published table -> sids/."""
-    config = run.recipe.model_dump(mode="json", include={"embedding", "quantizer"})
+    config = run.recipe.model_dump(mode="json", include={"split", "embedding", "quantizer"})
     hashes: JsonValue = [_sha256(path) for path in _files_of(run.recipe)]
     key = step_key("quantize", [config, hashes], after=_key_of(run, "prepare"))
     if _is_done(run, "quantize", key):
