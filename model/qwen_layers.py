@@ -67,16 +67,22 @@ class GroupedAttention(nn.Module):
         Returns:
             (batch, seq, d_model).
         """
+        if query.device.type != "cpu":  # no fused CUDA kernel takes a bias and fewer heads of keys
+            key, value = self.per_query_head(key), self.per_query_head(value)
+        grouped = key.shape[1] != query.shape[2]
         mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2), key, value, bias, scale=1.0, enable_gqa=True
+            query.transpose(1, 2), key, value, bias, scale=1.0, enable_gqa=grouped
         )
         return self.join(mixed.transpose(1, 2))
 
     def weights(self, query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
         """The (batch, heads, seq, keys) float32 weights of that attention."""
-        key = key.repeat_interleave(self.config.num_heads // self.config.num_kv_heads, dim=1)
-        scores = (query.transpose(1, 2) @ key.transpose(-1, -2)).add_(bias)
+        scores = (query.transpose(1, 2) @ self.per_query_head(key).transpose(-1, -2)).add_(bias)
         return scores.softmax(dim=-1, dtype=torch.float32)
+
+    def per_query_head(self, states: Tensor) -> Tensor:
+        """(batch, kv_heads, keys, d_kv) keys or values -> (batch, heads, keys, d_kv)."""
+        return states.repeat_interleave(self.config.num_heads // self.config.num_kv_heads, dim=1)
 
     def over_tail(
         self, query: Tensor, memory: Tensor, bias: Tensor, key: Tensor, value: Tensor
