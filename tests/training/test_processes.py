@@ -36,7 +36,7 @@ def torchrun(*arguments: str | Path, folder: Path) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
 
 
