@@ -67,10 +67,10 @@ def bytes_saved_for_backward(forward: Callable[[], Tensor], owned: Iterable[Tens
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        held.append(tensor)
+        held.append(tensor.detach())  # the tensor itself would lead back here, and never be freed
         if storage.data_ptr() not in not_counted:
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return held[-1]
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = forward()

@@ -1,5 +1,8 @@
 """What the three measures of cost count, and what they do not."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +53,22 @@ def test_a_storage_saved_twice_counts_once_and_parameters_never() -> None:
     )
 
     assert found == 4 * 8 * 4
+
+
+def test_counting_memory_frees_it_again() -> None:
+    """Nothing of the graph outlives the count."""
+    states = torch.ones(4, requires_grad=True)
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def forward() -> torch.Tensor:
+        root = (states + 1).sqrt()
+        made.append(weakref.ref(root))
+        return root.sum()
+
+    bytes_saved_for_backward(forward, [])
+    gc.collect()
+
+    assert made[0]() is None
 
 
 @pytest.mark.parametrize("items", [10, 50])
