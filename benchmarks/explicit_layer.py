@@ -2,13 +2,13 @@
 
 from torch import Tensor, nn
 
-from benchmarks.cost import interleaved_seconds
 from benchmarks.workload import Job, job, with_ratio
 from model.config import PruningConfig, QwenConfig, T5Config
 from model.encoder import EncoderBlock, forward_and_rank
 from model.qwen import importance_after
 from model.qwen_layers import GroupedAttention
 from model.t5 import T5
+from training.cost import interleaved_seconds
 
 
 class RankingBlock(nn.Module):

@@ -14,8 +14,6 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cost import bytes_saved_for_backward, flops, interleaved_seconds, settle
-from benchmarks.environment import environment
 from benchmarks.explicit_layer import share_of_encode
 from benchmarks.pruning_report import show, write_record
 from benchmarks.pruning_result import (
@@ -29,6 +27,8 @@ from benchmarks.pruning_result import (
 )
 from benchmarks.workload import BEAUTY_LENGTHS, SHAPES, Job, bucketed, job, with_rastp, with_ratio
 from model.config import QwenConfig, T5Config
+from training.cost import bytes_saved_for_backward, flops, interleaved_seconds, settle
+from training.environment import environment
 
 RANKING_ITEMS = 100
 BATCH_ITEMS = 400  # of all rows of a batch: there are fewer rows when they are longer

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.environment import hardware_name
 from benchmarks.pruning_plot import plot
 from benchmarks.pruning_result import (
     HEADLINE_ITEMS,
@@ -19,6 +18,7 @@ from benchmarks.pruning_result import (
     ModelResult,
     Result,
 )
+from training.environment import hardware_name
 
 MIN_WIDTH = 120  # where less fits, a terminal can scroll
 

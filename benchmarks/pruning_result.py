@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from benchmarks.environment import Environment
+from training.environment import Environment
 
 HEADLINE_ITEMS, HEADLINE_RATIO = 50, 1 / 3
 LIMIT = 0.10  # of the time to read histories: what ranking their tokens may cost

@@ -22,13 +22,13 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
 
-from benchmarks.cost import interleaved_seconds, settle
-from benchmarks.environment import environment, hardware_name
 from benchmarks.workload import BEAUTY_LENGTHS, FUTURE_WEIGHTS, SHAPES, job, with_ratio
 from model.bundle import new_model
 from model.config import QwenConfig, T5Config
 from model.multi_step import FutureHeads, training_loss
 from model.semantic_id import BOS, PAD, vocabulary_size
+from training.cost import interleaved_seconds, settle
+from training.environment import environment, hardware_name
 
 MOST_ITEMS = 20  # TIGER's length
 ROWS = 64  # of a batch of transformers'

@@ -58,7 +58,9 @@ def item_loss(
     return (per_row * weights).sum() / weights.sum().clamp(min=1)
 
 
-def target_states(model: Backbone, tokens: Tensor, mask: Tensor, codes: Tensor) -> Tensor:
+def target_states(
+    model: Backbone, tokens: Tensor, mask: Tensor, codes: Tensor, ratio: float | None = None
+) -> Tensor:
     """Teacher-forced states, one row per item to predict; the targets' shape says the layout.
 
     Args:
@@ -68,12 +70,13 @@ def target_states(model: Backbone, tokens: Tensor, mask: Tensor, codes: Tensor) 
         codes: (batch, levels) next items, predicted after a history that SAP may cut (answer); or
             (batch, items - 1, levels), item i + 1 at place i, predicted in parallel and without
             SAP, as a dropped position predicts nothing (dense).
+        ratio: retention ratio of the answer layout; None = the one the model is made for.
 
     Returns:
         (rows, levels, d_model); rows = batch, or batch x (items - 1).
     """
     if codes.dim() == 2:
-        return model.decode(model.prompt(tokens, mask), codes)
+        return model.decode(model.prompt(tokens, mask, ratio), codes)
     assert isinstance(model, Qwen)  # a recipe with another backbone is refused
     return model.dense_states(tokens, mask).flatten(0, 1)
 
@@ -87,6 +90,7 @@ def training_loss(
     exists: Tensor,
     future_weights: Sequence[float],
     auxiliary: Auxiliary = "items",
+    ratio: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """L = L_next + mean over heads of weight x L_head; what does not exist is masked out.
 
@@ -100,11 +104,12 @@ def training_loss(
         exists: bool, the shape of targets without levels.
         future_weights: one per head.
         auxiliary: what the heads predict.
+        ratio: SAP's retention ratio in the answer layout; None = the model's.
 
     Returns:
         the loss to minimise, and its next-item part.
     """
-    states = target_states(model, tokens, mask, targets[..., 0, :])
+    states = target_states(model, tokens, mask, targets[..., 0, :], ratio)
     codes, weights = targets.flatten(0, -3), exists.flatten(0, -2).float()
     next_item = item_loss(model, states, codes[:, 0], weights[:, 0])
     further = item_losses if auxiliary == "items" else token_losses

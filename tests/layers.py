@@ -28,6 +28,8 @@ LAYERS = {
         "engine",
     ),
     "training": (
+        "environment",
+        "cost",
         "data_config",
         "config",
         "files",
@@ -54,6 +56,13 @@ LAYERS = {
         "run",
         "report",
         "steps",
+        "experiment",
+        "experiment_run",
+        "experiment_cost",
+        "experiment_rows",
+        "experiment_plot",
+        "experiment_report",
+        "conclude",
     ),
     "service": (
         "errors",
@@ -72,8 +81,6 @@ LAYERS = {
         "server",
     ),
     "benchmarks": (
-        "environment",
-        "cost",
         "workload",
         "explicit_layer",
         "pruning_result",

@@ -1,5 +1,6 @@
 """What a recipe may say; every table is frozen, and an unknown key is an error."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Literal, Self
@@ -12,6 +13,8 @@ from model.huggingface import with_checkpoint
 from training.data_config import DatasetConfig, EmbeddingConfig, QuantizerConfig, SplitConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+DATA = "{data}"
+"""Stands in a recipe for the folder that the command line names."""
 
 
 class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
@@ -89,6 +92,10 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
 
     resume_every: int = Field(default=100, ge=1)
     """Steps between the checkpoints from which an interrupted training goes on."""
+
+    retention_ratio: float | None = Field(default=None, gt=0, le=1)
+    """SAP's ratio while training in layout "answer"; 1 trains without SAP a model that can be
+    served with it. None = the model's."""
 
     num_threads: int = Field(default=1, ge=1)
     """Torch's threads on a CPU. On two idle cores a second one gains 1.7 times; on busy ones it
@@ -182,23 +189,60 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return parse_model_config({**fields, "codebook_sizes": codebook_sizes})
 
 
-def read_recipe(name: str) -> Recipe:
+def read_recipe(name: str, data: Path | None = None) -> Recipe:
     """Read a recipe by path, or by the name of one that comes with the program.
+
+    Args:
+        name: e.g. "demo-ml100k", or a path that ends in .toml.
+        data: the folder that `{data}` stands for in the recipe.
 
     Raises:
         ModelError: no such recipe, no TOML, or a field that is unknown or out of range.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name}.toml"
+    return recipe_of(read_recipe_table(name, data), str(_path_of(name)))
+
+
+def read_recipe_table(name: str, data: Path | None = None) -> dict[str, JsonValue]:
+    """What stands in a recipe's file, not yet validated; see `read_recipe`."""
+    path = _path_of(name)
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except OSError as error:
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
         raise ModelError(f"no recipe {name!r}; give a .toml file or one of: {known}") from error
     except tomllib.TOMLDecodeError as error:
         raise ModelError(f"{path}: not TOML: {error}") from error
+    if data is None and DATA in json.dumps(table):
+        raise ModelError(f"{path}: reads a folder of your choice: give it with --data FOLDER")
+    return {key: _with_data(value, data) for key, value in table.items()}
+
+
+def recipe_of(table: dict[str, JsonValue], where: str) -> Recipe:
+    """Validate a recipe's table.
+
+    Args:
+        table: as in a recipe's file.
+        where: it came from, for the message of the ModelError that an invalid one raises.
+    """
+    try:
+        return Recipe.model_validate(table)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"{where}: {field}: {first['msg']}") from error
+
+
+def _path_of(name: str) -> Path:
+    return Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+
+
+def _with_data(value: JsonValue, data: Path | None) -> JsonValue:
+    """The value with `{data}` replaced in every text."""
+    if isinstance(value, str):
+        return value.replace(DATA, str(data))
+    if isinstance(value, dict):
+        return {key: _with_data(each, data) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_data(each, data) for each in value]
+    return value

@@ -75,7 +75,9 @@ def _commit() -> str:
     """The commit's hash, "+changes" if files differ from it, "unknown" outside a repository."""
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "model", "benchmarks")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", "model", "training", "benchmarks"
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}+changes" if changed else commit

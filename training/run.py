@@ -33,6 +33,10 @@ FORMAT = 1
 """Raised when a step's files change in meaning; what was made before is then made again."""
 
 
+class BusyError(ModelError):
+    """Another process is at work on a run."""
+
+
 @dataclass(frozen=True)
 class Semantics:
     """What quantize leaves behind: semantic IDs of all items and their codebooks."""
@@ -61,15 +65,19 @@ class Run:
         return self.folder / "data"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep a second process out of this run, or raise ModelError."""
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Keep a second process out of this run.
+
+        Raises:
+            BusyError: one is at work on it, and we do not wait for it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as error:
                 message = f"{self.folder}: another process is at work on this run; wait for it"
-                raise ModelError(message) from error
+                raise BusyError(message) from error
             yield
 
     def stamp(self, step: str) -> list[str]:

@@ -49,7 +49,7 @@ def prepare(run: Run) -> None:
     hashes: JsonValue = [[path.name, _sha256(path)] for path in source_files(run.recipe.dataset)]
     config = run.recipe.dataset.model_dump(mode="json", exclude={"folder"})
     key = step_key("prepare", [config, hashes], after="")
-    if _is_done(run, "prepare", key):
+    if is_done(run, "prepare", key):
         return
     prepared = prepare_data(run.recipe.dataset)
     prepared.write(run.data)
@@ -61,8 +61,8 @@ def quantize(run: Run) -> None:
     """Item texts and training histories, or a published table -> sids/."""
     config = run.recipe.model_dump(mode="json", include={"split", "embedding", "quantizer"})
     hashes: JsonValue = [_sha256(path) for path in _files_of(run.recipe)]
-    key = step_key("quantize", [config, hashes], after=_key_of(run, "prepare"))
-    if _is_done(run, "quantize", key):
+    key = step_key("quantize", [config, hashes], after=key_of(run, "prepare"))
+    if is_done(run, "quantize", key):
         return
     train = run.split().train
     items = read_items(run.data)
@@ -96,8 +96,8 @@ def train(run: Run) -> None:
 def evaluate(run: Run) -> None:
     """The best weights on the test split, beside simple baselines -> evaluation.json."""
     config = run.recipe.evaluation
-    key = step_key("evaluate", config.model_dump(mode="json"), after=_key_of(run, "train"))
-    if _is_done(run, "evaluate", key):
+    key = step_key("evaluate", config.model_dump(mode="json"), after=key_of(run, "train"))
+    if is_done(run, "evaluate", key):
         return
     torch.set_num_threads(config.num_threads)
     split = run.split()
@@ -109,7 +109,7 @@ def evaluate(run: Run) -> None:
 
 def export(run: Run) -> None:
     """Best weights and measurements -> bundles/<name>/<version>/."""
-    key = step_key("export", run.recipe.name, after=_key_of(run, "evaluate"))
+    key = step_key("export", run.recipe.name, after=key_of(run, "evaluate"))
     done = run.stamp("export")
     if done[:1] == [key] and (run.bundles / done[1] / MANIFEST).exists():
         console.print(f"export: up to date, {run.bundles / done[1]}", style="dim")
@@ -191,8 +191,8 @@ def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
         [_sha256(path) for path in files],
         settings.model_dump(mode="json"),
     ]
-    key = step_key(stage, config, after=_key_of(run, after))
-    if _is_done(run, stage, key):
+    key = step_key(stage, config, after=key_of(run, after))
+    if is_done(run, stage, key):
         return
     module = _module(run, settings, is_first=after == "quantize")
     folder = run.folder / stage / key
@@ -227,17 +227,19 @@ def _module(run: Run, settings: TrainerConfig, *, is_first: bool) -> StampModule
 
 
 def _weights(run: Run, stage: str, name: str) -> dict[str, Tensor]:
-    return load_file(run.folder / stage / _key_of(run, stage) / f"{name}.safetensors")
+    return load_file(run.folder / stage / key_of(run, stage) / f"{name}.safetensors")
 
 
-def _key_of(run: Run, step: str) -> str:
+def key_of(run: Run, step: str) -> str:
+    """The key of a step that has to be finished, or ModelError."""
     stamp = run.stamp(step)
     if not stamp:
         raise ModelError(f"{run.folder}: {step} comes first: python -m training {step}")
     return stamp[0]
 
 
-def _is_done(run: Run, step: str, key: str) -> bool:
+def is_done(run: Run, step: str, key: str) -> bool:
+    """Whether a step was finished with this key; says so, or that it begins."""
     if run.stamp(step)[:1] != [key]:
         console.rule(f"{step} {run.recipe.name}")
         return False

@@ -116,7 +116,12 @@ class StampModule(LightningModule):
         levels = self.model.config.num_levels
         weights = self.settings.future_weights(levels, self.global_step)
         loss, next_item = training_loss(
-            self.model, self.heads, *batch, weights, self.settings.auxiliary
+            self.model,
+            self.heads,
+            *batch,
+            weights,
+            self.settings.auxiliary,
+            self.settings.retention_ratio,
         )
         self._losses.append(torch.stack((loss, next_item)).detach())
         self._tokens += batch.mask.numel()
@@ -149,10 +154,11 @@ class StampModule(LightningModule):
             self.log(name, value, prog_bar=name == MONITOR, batch_size=1)
 
     def _quality(self) -> dict[str, float]:
-        """On the validation users; without SAP where training was without it."""
+        """On the validation users, with SAP at the ratio of the training."""
         manifest, sids = _manifest(self.model.config), self.source.sids
-        engine = Engine(manifest, self.model, sids, self.catalog, retention_ratios={1.0})
-        ratio = 1.0 if self.settings.layout == "dense" else None
+        own = self.settings.retention_ratio or 1.0
+        engine = Engine(manifest, self.model, sids, self.catalog, retention_ratios={1.0, own})
+        ratio = 1.0 if self.settings.layout == "dense" else self.settings.retention_ratio
         with torch.autocast(self.device.type, enabled=False):  # float32, as served
             lists = recommend_lists(
                 engine, self.valid, beam_width=VALIDATION_BEAMS, retention_ratio=ratio

@@ -203,10 +203,10 @@ class BatchStream(IterableDataset[Batch]):
         together = SORTED_AT_ONCE * max(1, self.batch_tokens // widest)
         batches: list[Rows] = []
         for start in range(0, len(spans), together):
-            batches += self._cut(spans[start : start + together])
+            batches += self.cut(spans[start : start + together])
         return [batches[place] for place in random.permutation(len(batches))]
 
-    def _cut(self, spans: Rows) -> list[Rows]:
+    def cut(self, spans: Rows) -> list[Rows]:
         """Sort spans by length and cut them into batches within the budget."""
         lengths = spans[:, 1] - spans[:, 0]
         order = np.argsort(lengths, kind="stable")

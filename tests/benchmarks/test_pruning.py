@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import environment
 from benchmarks.pruning import Effort, measure
 from benchmarks.pruning_report import show, write_record
 from benchmarks.pruning_result import Cost, ModelResult, Result
 from tests.factories import tiny_config, tiny_qwen
+from training.environment import environment
 
 TINY_EFFORT = Effort(
     lengths=(50,),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.cost import bytes_saved_for_backward, flops, interleaved_seconds
 from benchmarks.workload import SHAPES, job, with_ratio
 from model.config import T5Config
+from training.cost import bytes_saved_for_backward, flops, interleaved_seconds
 
 
 class Recorder:

@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks.environment import environment, hardware_name
+from training.environment import environment, hardware_name
 
 
 def test_a_measurement_can_be_repeated_from_its_environment() -> None:
