@@ -1,4 +1,4 @@
-"""The command line: python -m training prepare | quantize | pretrain | train | ... | run."""
+"""The command line: python -m training prepare | baselines | quantize | train | ... | run."""
 
 import sys
 from collections.abc import Sequence

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from training.config import BaselineName
 from training.dataset import Histories, ItemIndices
 from training.metrics import Floats
-from training.splits import Examples
+from training.splits import Examples, Split
 
 MAX_SCORES = 8_000_000  # scores held at once, 64 MB
 
@@ -121,13 +122,15 @@ class BaselineResult:
     recommended: ItemIndices
 
 
-def fit_baselines(train: Histories, num_items: int) -> dict[str, Baseline]:
-    """All three, by the name they have in reports."""
-    return {
-        "popularity": Popularity.fit(train, num_items),
-        "transitions": Transitions.fit(train, num_items),
-        "item-knn": ItemKnn.fit(train, num_items),
-    }
+def fit_baseline(name: BaselineName, split: Split, num_items: int) -> Baseline:
+    """A baseline by the name it has in recipes and reports."""
+    match name:
+        case "popularity":
+            return Popularity.fit(split.train, num_items)
+        case "transitions":
+            return Transitions.fit(split.train, num_items)
+        case "item-knn":
+            return ItemKnn.fit(split.train, num_items)
 
 
 def evaluate_baseline(

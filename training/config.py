@@ -115,6 +115,9 @@ class TrainerConfig(BaseModel, frozen=True, extra="forbid"):
         return tuple(weight * self.future_decay**head for head in range(self.num_heads(num_levels)))
 
 
+BaselineName = Literal["popularity", "transitions", "item-knn"]
+
+
 class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
     """What is measured on the test split, by the code that serves."""
 
@@ -128,6 +131,9 @@ class EvaluationConfig(BaseModel, frozen=True, extra="forbid"):
 
     exact_users: int = Field(default=200, ge=1)
     """At most this many users tell how far beam search is from exact decoding."""
+
+    baselines: tuple[BaselineName, ...] = ("popularity", "transitions", "item-knn")
+    """Measured on the same users as the model."""
 
     num_threads: int = Field(default=1, ge=1)
     """Torch's threads while evaluating."""

@@ -1,6 +1,6 @@
 """The files of one run, and which steps of it are done.
 
-`runs/<name>/` holds data/, sids/, train/<key>/ and evaluation.json; bundles go to
+`runs/<name>/` holds data/, baselines.json, sids/, train/<key>/ and evaluation.json; bundles go to
 `bundles/<name>/`. A step's stamp is written last and names its configuration and inputs: equal
 keys, equal results. An interrupted step has no stamp and is done again.
 """

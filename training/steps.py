@@ -32,7 +32,14 @@ from training.processes import rank
 from training.published import published_sids
 from training.quantizer import Quantized
 from training.quantizer import quantize as fit_codebooks
-from training.report import Evaluation, measure, render_evaluation
+from training.report import (
+    BaselineReport,
+    Evaluation,
+    measure,
+    measure_baselines,
+    render_baselines,
+    render_evaluation,
+)
 from training.run import Run, Semantics, step_key
 from training.sid_plot import plot_sids
 from training.sid_report import render_sid_report, sid_report
@@ -55,6 +62,20 @@ def prepare(run: Run) -> None:
     prepared.write(run.data)
     console.print(render_card(prepared.card))
     run.write_stamp("prepare", key)
+
+
+def baselines(run: Run) -> None:
+    """What the model has to beat, on the test split -> baselines.json."""
+    fields = {"baselines", "max_users"}
+    config = run.recipe.model_dump(mode="json", include={"split": True, "evaluation": fields})
+    key = step_key("baselines", config, after=key_of(run, "prepare"))
+    if is_done(run, "baselines", key):
+        return
+    num_items = read_items(run.data).height
+    found = measure_baselines(run.split(), num_items, run.recipe.evaluation)
+    console.print(render_baselines(found))
+    _write(run.folder / "baselines.json", found.model_dump_json(indent=2))
+    run.write_stamp("baselines", key)
 
 
 def quantize(run: Run) -> None:
@@ -94,14 +115,18 @@ def train(run: Run) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """The best weights on the test split, beside simple baselines -> evaluation.json."""
+    """The best weights on the test split, beside the baselines -> evaluation.json."""
+    baselines(run)
     config = run.recipe.evaluation
-    key = step_key("evaluate", config.model_dump(mode="json"), after=key_of(run, "train"))
+    own = config.model_dump(mode="json", exclude={"baselines"})
+    key = step_key("evaluate", [own, key_of(run, "baselines")], after=key_of(run, "train"))
     if is_done(run, "evaluate", key):
         return
     torch.set_num_threads(config.num_threads)
     split = run.split()
-    found = measure(trained_engine(run, split), split, config)
+    text = (run.folder / "baselines.json").read_text(encoding="utf-8")
+    beside = BaselineReport.model_validate_json(text)
+    found = measure(trained_engine(run, split), split, config, beside)
     console.print(render_evaluation(found))
     _write(run.folder / "evaluation.json", found.model_dump_json(indent=2))
     run.write_stamp("evaluate", key)
@@ -138,7 +163,7 @@ def export(run: Run) -> None:
 
 Step = Callable[[Run], None]
 
-STEPS: tuple[Step, ...] = (prepare, quantize, pretrain, train, evaluate, export)
+STEPS: tuple[Step, ...] = (prepare, baselines, quantize, pretrain, train, evaluate, export)
 SHARED: tuple[Step, ...] = (pretrain, train)
 """What several processes may do together."""
 

@@ -14,10 +14,11 @@ from training.baselines import (
     Popularity,
     Transitions,
     evaluate_baseline,
-    fit_baselines,
+    fit_baseline,
     mean_ranks,
     top_items,
 )
+from training.config import EvaluationConfig
 from training.data_config import DatasetConfig
 from training.dataset import prepare, to_histories
 from training.metrics import ndcg_at_k, recall_at_k
@@ -129,8 +130,10 @@ def test_the_published_numbers_of_ml100k_come_out() -> None:
     num_items = data.items.height
 
     found = {
-        name: evaluate_baseline(baseline, split.test, num_items, limit=10).ranks
-        for name, baseline in fit_baselines(split.train, num_items).items()
+        name: evaluate_baseline(
+            fit_baseline(name, split, num_items), split.test, num_items, limit=10
+        ).ranks
+        for name in EvaluationConfig().baselines
     }
 
     numbers = {

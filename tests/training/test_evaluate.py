@@ -1,5 +1,7 @@
 """Evaluation asks the served engine, and counts right."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,13 @@ from tests.factories import random_engine
 from tests.training.data_folders import histories_of
 from training.config import EvaluationConfig
 from training.evaluate import beam_gap, evaluate, recommend_lists, sap_profile, some
-from training.report import measure, render_evaluation, subset_metrics
+from training.report import (
+    measure,
+    measure_baselines,
+    render_baselines,
+    render_evaluation,
+    subset_metrics,
+)
 from training.splits import Examples, Split, leave_one_out
 
 
@@ -107,9 +115,10 @@ def test_subsets_are_counted_apart(engine: Engine) -> None:
 
 def test_an_evaluation_is_shown_beside_baselines(engine: Engine, split: Split) -> None:
     """The table has the model and three baselines, with seen items left out and left in."""
-    found = measure(
-        engine, split, EvaluationConfig(retention_ratios=(0.25,), max_users=20, exact_users=5)
-    )
+    config = EvaluationConfig(retention_ratios=(0.25,), max_users=20, exact_users=5)
+    baselines = measure_baselines(split, len(engine.catalog), config)
+
+    found = measure(engine, split, config, baselines)
 
     table = render_evaluation(found)
 
@@ -117,6 +126,19 @@ def test_an_evaluation_is_shown_beside_baselines(engine: Engine, split: Split) -
     assert table.row_count == 8
     assert found.baselines.keys() == {"popularity", "transitions", "item-knn"}
     assert "exact decoding" in str(table.caption)
+
+
+def test_only_the_baselines_of_the_recipe_are_measured(split: Split) -> None:
+    """On as many users as the model, both ways, with the time it took to fit them."""
+    config = EvaluationConfig(baselines=("transitions",), max_users=20)
+
+    found = measure_baselines(split, 40, config)
+
+    table = render_baselines(found)
+    assert found.num_users == 20
+    assert found.metrics.keys() == found.unmasked.keys() == {"transitions"}
+    assert table.row_count == 2
+    assert re.fullmatch(r"fitted in \d+\.\d s \(transitions\)", str(table.caption))
 
 
 def test_examples_without_times_have_no_later_day(engine: Engine, split: Split) -> None:

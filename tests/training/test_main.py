@@ -71,6 +71,40 @@ def test_a_changed_recipe_repeats_what_depends_on_the_change(tmp_path: Path) -> 
     assert len(list((tmp_path / "bundles" / "tiny").iterdir())) == 2
 
 
+def test_baselines_are_measured_without_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On prepared data alone, and not again when a model is evaluated beside them."""
+    monkeypatch.chdir(tmp_path)
+    recipe = recipe_file(tmp_path)
+    table = tmp_path / "runs/tiny/baselines.json"
+    assert "prepare comes first" in complaint_of(capsys, "baselines", recipe)
+    run = run_of(tmp_path, recipe)
+
+    steps.prepare(run)
+    steps.baselines(run)
+
+    found = json.loads(table.read_text())
+    made = table.stat().st_mtime_ns
+    assert found["metrics"].keys() == {"popularity", "transitions", "item-knn"}
+    run_all(run)
+    assert json.loads((run.folder / "evaluation.json").read_text())["baselines"] == found["metrics"]
+    assert table.stat().st_mtime_ns == made
+
+
+def test_an_evaluation_has_the_baselines_of_its_recipe(tmp_path: Path) -> None:
+    """Also where they changed after the training, and only evaluate is asked for."""
+    recipe = recipe_file(tmp_path)
+    run_all(run_of(tmp_path, recipe))
+    recipe.write_text(recipe.read_text() + '\n[evaluation]\nbaselines = ["popularity"]\n')
+    run = run_of(tmp_path, recipe)
+
+    steps.evaluate(run)
+
+    evaluation = json.loads((run.folder / "evaluation.json").read_text())
+    assert evaluation["baselines"].keys() == {"popularity"}
+
+
 def test_changed_data_repeats_everything(tmp_path: Path) -> None:
     """The key of the first step is the content of the files, not their dates."""
     run = run_of(tmp_path, recipe_file(tmp_path))
@@ -100,6 +134,7 @@ def test_a_step_out_of_order_says_which_comes_first(
         ("broken.toml", "not TOML"),
         ("odd.toml", "trainer.resume_evary: Extra inputs are not permitted"),
         ("twice.toml", "codebook_sizes belongs to [quantizer]"),
+        ("unheard.toml", "evaluation.baselines.0: Input should be 'popularity', 'transitions'"),
     ],
 )
 def test_a_bad_recipe_is_one_readable_line(
@@ -115,6 +150,7 @@ def test_a_bad_recipe_is_one_readable_line(
     (tmp_path / "odd.toml").write_text(good.replace("resume_every", "resume_evary"))
     sized = good.replace("[model]", "[model]\ncodebook_sizes = [4]")
     (tmp_path / "twice.toml").write_text(sized)
+    (tmp_path / "unheard.toml").write_text(good + '\n[evaluation]\nbaselines = ["gru"]\n')
     monkeypatch.chdir(tmp_path)
 
     assert message in complaint_of(capsys, "run", recipe)
