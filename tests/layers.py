@@ -48,6 +48,7 @@ LAYERS = {
         "sid_report",
         "sid_plot",
         "evaluate",
+        "sasrec",
         "baselines",
         "optimizer",
         "checkpoints",

@@ -35,6 +35,15 @@ def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ..
     assert asked - {"torch"} <= {pin.partition("==")[0] for pin in pins_of(lock)}
 
 
+@pytest.mark.parametrize("extra", ["encoders", "baselines"])
+def test_an_optional_library_is_in_no_lock(extra: str) -> None:
+    """`make test` passes without it; whoever asks for it installs it on top."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {re.split(r"[^\w-]", line)[0] for line in project["optional-dependencies"][extra]}
+
+    assert asked & {pin.partition("==")[0] for lock in LOCKS for pin in pins_of(lock)} == set()
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_pin_is_exact_and_hashed(lock: str) -> None:
     """A name, one version, and at least one sha256."""

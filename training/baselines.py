@@ -1,4 +1,4 @@
-"""Three recommenders without a model: what a trained one has to beat.
+"""What a trained model has to beat: three recommenders that count, and SASRec from a library.
 
 Shape words: num_examples, num_items. Each is fitted on training histories alone and scores every
 item of the catalog; seen items stay candidates unless asked otherwise.
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from training.config import BaselineName
+from training.config import BaselineName, SasrecConfig
 from training.dataset import Histories, ItemIndices
 from training.metrics import Floats
+from training.sasrec import Sasrec
 from training.splits import Examples, Split
 
 MAX_SCORES = 8_000_000  # scores held at once, 64 MB
@@ -122,8 +123,14 @@ class BaselineResult:
     recommended: ItemIndices
 
 
-def fit_baseline(name: BaselineName, split: Split, num_items: int) -> Baseline:
-    """A baseline by the name it has in recipes and reports."""
+def fit_baseline(
+    name: BaselineName, split: Split, num_items: int, sasrec: SasrecConfig
+) -> Baseline:
+    """A baseline by the name it has in recipes and reports.
+
+    Raises:
+        ModelError: the library that SASRec comes from is not installed.
+    """
     match name:
         case "popularity":
             return Popularity.fit(split.train, num_items)
@@ -131,6 +138,8 @@ def fit_baseline(name: BaselineName, split: Split, num_items: int) -> Baseline:
             return Transitions.fit(split.train, num_items)
         case "item-knn":
             return ItemKnn.fit(split.train, num_items)
+        case "sasrec":
+            return Sasrec.fit(split, num_items, sasrec)
 
 
 def evaluate_baseline(

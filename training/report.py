@@ -55,7 +55,7 @@ def measure_baselines(split: Split, num_items: int, config: EvaluationConfig) ->
     seconds, masked, unmasked = {}, {}, {}
     for name in config.baselines:
         start = time.perf_counter()
-        baseline = fit_baseline(name, split, num_items)
+        baseline = fit_baseline(name, split, num_items, config.sasrec)
         seconds[name] = time.perf_counter() - start
         masked[name] = baseline_metrics(baseline, test, num_items, exclude_seen=True)
         unmasked[name] = baseline_metrics(baseline, test, num_items, exclude_seen=False)

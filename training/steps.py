@@ -66,11 +66,12 @@ def prepare(run: Run) -> None:
 
 def baselines(run: Run) -> None:
     """What the model has to beat, on the test split -> baselines.json."""
-    fields = {"baselines", "max_users"}
+    fields = {"baselines", "sasrec", "max_users", "num_threads"}
     config = run.recipe.model_dump(mode="json", include={"split": True, "evaluation": fields})
     key = step_key("baselines", config, after=key_of(run, "prepare"))
     if is_done(run, "baselines", key):
         return
+    torch.set_num_threads(run.recipe.evaluation.num_threads)
     num_items = read_items(run.data).height
     found = measure_baselines(run.split(), num_items, run.recipe.evaluation)
     console.print(render_baselines(found))
@@ -118,7 +119,7 @@ def evaluate(run: Run) -> None:
     """The best weights on the test split, beside the baselines -> evaluation.json."""
     baselines(run)
     config = run.recipe.evaluation
-    own = config.model_dump(mode="json", exclude={"baselines"})
+    own = config.model_dump(mode="json", exclude={"baselines", "sasrec"})
     key = step_key("evaluate", [own, key_of(run, "baselines")], after=key_of(run, "train"))
     if is_done(run, "evaluate", key):
         return

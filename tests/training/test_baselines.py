@@ -18,7 +18,7 @@ from training.baselines import (
     mean_ranks,
     top_items,
 )
-from training.config import EvaluationConfig
+from training.config import EvaluationConfig, SasrecConfig
 from training.data_config import DatasetConfig
 from training.dataset import prepare, to_histories
 from training.metrics import ndcg_at_k, recall_at_k
@@ -131,7 +131,7 @@ def test_the_published_numbers_of_ml100k_come_out() -> None:
 
     found = {
         name: evaluate_baseline(
-            fit_baseline(name, split, num_items), split.test, num_items, limit=10
+            fit_baseline(name, split, num_items, SasrecConfig()), split.test, num_items, limit=10
         ).ranks
         for name in EvaluationConfig().baselines
     }
