@@ -31,6 +31,7 @@ LAYERS = {
         "environment",
         "cost",
         "data_config",
+        "evaluation_config",
         "config",
         "files",
         "tables",

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from training.config import BaselineName, SasrecConfig
 from training.dataset import Histories, ItemIndices
+from training.evaluation_config import BaselineName, SasrecConfig
 from training.metrics import Floats
 from training.sasrec import Sasrec
 from training.splits import Examples, Split

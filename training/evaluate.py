@@ -9,7 +9,7 @@ import torch
 
 from model.bundle import RetentionProfile
 from model.engine import Engine, Query
-from training.config import EvaluationConfig
+from training.evaluation_config import EvaluationConfig
 from training.metrics import (
     Floats,
     Ints,
@@ -43,16 +43,36 @@ class Quality:
     @classmethod
     def of(cls, ranks: Floats, lists: Ints, num_items: int) -> "Quality":
         """Summarise ranks, and lists for coverage."""
-        metrics: dict[str, float] = {}
-        for k in CUTOFFS:
-            metrics[f"recall@{k}"] = float(recall_at_k(ranks, k).mean())
-            metrics[f"ndcg@{k}"] = float(ndcg_at_k(ranks, k).mean())
-        low, high = bootstrap_interval(recall_at_k(ranks, 10), np.random.default_rng(0))
         coverage = coverage_at_k(lists, num_items, 10)
-        return cls(
-            ranks,
-            metrics | {"recall@10_low": low, "recall@10_high": high, "coverage@10": coverage},
-        )
+        return cls(ranks, rank_metrics(ranks) | {"coverage@10": coverage})
+
+
+def rank_metrics(ranks: Floats) -> dict[str, float]:
+    """Recall and ndcg at 5, 10, 20, and the 95 % interval of recall@10 from resampling users."""
+    metrics: dict[str, float] = {}
+    for k in CUTOFFS:
+        metrics[f"recall@{k}"] = float(recall_at_k(ranks, k).mean())
+        metrics[f"ndcg@{k}"] = float(ndcg_at_k(ranks, k).mean())
+    low, high = bootstrap_interval(recall_at_k(ranks, 10), np.random.default_rng(0))
+    return metrics | {"recall@10_low": low, "recall@10_high": high}
+
+
+def subset_metrics(ranks: Floats, test: Examples) -> dict[str, dict[str, float]]:
+    """Targets of a later day than the item before, and users with more than 10 and 20 items.
+
+    Amazon's times are whole days, within which items stand in the order of their ids: a target of
+    the same day can be guessed from the alphabet. Each with its number of users; an empty subset
+    is left out, and `later day` where times are unknown.
+    """
+    subsets = {f"> {n} items": test.positions > n for n in (10, 20)}
+    same_day = test.same_day()
+    if same_day is not None:
+        subsets["later day"] = ~same_day
+    return {
+        name: {"users": float(chosen.sum())} | rank_metrics(ranks[chosen])
+        for name, chosen in subsets.items()
+        if chosen.any()
+    }
 
 
 def some(examples: Examples, max_users: int) -> Examples:
@@ -120,24 +140,34 @@ def evaluate(
     return Quality.of(ranks, lists, len(engine.catalog))
 
 
-def beam_gap(engine: Engine, examples: Examples, *, beam_width: int) -> dict[str, float]:
-    """How far a beam is from exact decoding.
+def beam_gaps(
+    engine: Engine, examples: Examples, beam_widths: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """How far beams of some widths are from exact decoding, on the same users.
 
     Returns:
-        recall@10 of both on the same users, the share of exact's first ten items that the beam
-        found too, and the share of users for whom the two first tens are the same.
+        by width and for "exact", recall and ndcg at 5 and 10; and for a width the share of exact's
+        first ten items that the beam found too, and the share of users for whom the two first
+        tens are the same.
     """
-    beam, exact = (
-        recommend_lists(engine, examples, beam_width=beam_width, exact=exact, limit=10)
-        for exact in (False, True)
-    )
-    common = (exact[:, :, None] == beam[:, None, :]).any(axis=2) & (exact >= 0)
+    exact = recommend_lists(engine, examples, beam_width=max(beam_widths), exact=True, limit=10)
+    found = {}
+    for width in beam_widths:
+        beam = recommend_lists(engine, examples, beam_width=width, limit=10)
+        common = (exact[:, :, None] == beam[:, None, :]).any(axis=2) & (exact >= 0)
+        found[str(width)] = _first_ten(beam, examples) | {
+            "overlap@10": float(common.sum() / (exact >= 0).sum()),
+            "identical@10": float((beam == exact).all(axis=1).mean()),
+        }
+    return found | {"exact": _first_ten(exact, examples)}
+
+
+def _first_ten(lists: Ints, examples: Examples) -> dict[str, float]:
+    ranks = ranks_in_lists(lists, examples.targets)
     return {
-        "users": float(len(examples)),
-        "recall@10_beam": float(np.isfinite(ranks_in_lists(beam, examples.targets)).mean()),
-        "recall@10_exact": float(np.isfinite(ranks_in_lists(exact, examples.targets)).mean()),
-        "overlap@10": float(common.sum() / (exact >= 0).sum()),
-        "identical@10": float((beam == exact).all(axis=1).mean()),
+        f"{name}@{k}": float(metric(ranks, k).mean())
+        for k in (5, 10)
+        for name, metric in (("recall", recall_at_k), ("ndcg", ndcg_at_k))
     }
 
 

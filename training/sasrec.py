@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from model.errors import ModelError
-from training.config import SasrecConfig
 from training.dataset import ItemIndices
 from training.evaluate import some
+from training.evaluation_config import SasrecConfig
 from training.metrics import Floats
 from training.splits import Examples, Split
 

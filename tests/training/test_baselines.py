@@ -18,9 +18,9 @@ from training.baselines import (
     mean_ranks,
     top_items,
 )
-from training.config import EvaluationConfig, SasrecConfig
 from training.data_config import DatasetConfig
 from training.dataset import prepare, to_histories
+from training.evaluation_config import EvaluationConfig, SasrecConfig
 from training.metrics import ndcg_at_k, recall_at_k
 from training.splits import leave_one_out
 

@@ -8,14 +8,20 @@ import pytest
 from model.engine import Engine, Query
 from tests.factories import random_engine
 from tests.training.data_folders import histories_of
-from training.config import EvaluationConfig
-from training.evaluate import beam_gap, evaluate, recommend_lists, sap_profile, some
+from training.evaluate import (
+    beam_gaps,
+    evaluate,
+    recommend_lists,
+    sap_profile,
+    some,
+    subset_metrics,
+)
+from training.evaluation_config import EvaluationConfig
 from training.report import (
     measure,
     measure_baselines,
     render_baselines,
     render_evaluation,
-    subset_metrics,
 )
 from training.splits import Examples, Split, leave_one_out
 
@@ -68,13 +74,14 @@ def test_an_untrained_model_finds_a_target_as_often_as_chance(engine: Engine, sp
 
 
 def test_a_beam_as_wide_as_the_catalog_has_no_gap(engine: Engine, split: Split) -> None:
-    """And a narrow one has."""
-    wide = beam_gap(engine, split.test, beam_width=1000)
-    narrow = beam_gap(engine, split.test, beam_width=10)
+    """And a narrow one has; all are measured on the same users."""
+    found = beam_gaps(engine, split.test, (10, 1000))
 
-    assert wide["overlap@10"] == wide["identical@10"] == 1.0
-    assert narrow["identical@10"] < 1.0
-    assert narrow["recall@10_exact"] == wide["recall@10_exact"]
+    assert found.keys() == {"10", "1000", "exact"}
+    assert found["1000"]["overlap@10"] == found["1000"]["identical@10"] == 1.0
+    assert found["10"]["identical@10"] < 1.0
+    exact = found["exact"]
+    assert {name: found["1000"][name] for name in exact} == exact
 
 
 def test_the_profile_names_every_ratio_and_its_cost(engine: Engine, split: Split) -> None:
@@ -104,13 +111,15 @@ def test_subsets_are_counted_apart(engine: Engine) -> None:
     split = leave_one_out(histories_of(*rows, timestamps=times))
     quality = evaluate(engine, split.test, beam_width=20)
 
-    found = subset_metrics(quality, split.test)
+    found = subset_metrics(quality.ranks, split.test)
 
     assert {name: metrics["users"] for name, metrics in found.items()} == {
         "> 10 items": 2.0,
         "> 20 items": 1.0,
         "later day": 2.0,
     }
+    whole = np.isfinite(quality.ranks[1:]).mean()
+    assert found["> 10 items"]["recall@20"] == pytest.approx(whole)
 
 
 def test_an_evaluation_is_shown_beside_baselines(engine: Engine, split: Split) -> None:
@@ -125,7 +134,12 @@ def test_an_evaluation_is_shown_beside_baselines(engine: Engine, split: Split) -
     assert found.num_users == 20
     assert table.row_count == 8
     assert found.baselines.keys() == {"popularity", "transitions", "item-knn"}
-    assert "exact decoding" in str(table.caption)
+    assert found.beams.keys() == {"10", "20", "50", "exact"}
+    assert found.exact_users == 5
+    everyone = {"this model", *found.baselines}
+    assert found.subsets.keys() == found.subsets_unmasked.keys() == everyone
+    assert "on 5 users: 10: " in str(table.caption)
+    assert "recall@10, > 10 items (4 users): this model 0." in str(table.caption)
 
 
 def test_only_the_baselines_of_the_recipe_are_measured(split: Split) -> None:
@@ -145,6 +159,6 @@ def test_examples_without_times_have_no_later_day(engine: Engine, split: Split) 
     """Only what is known is reported."""
     examples: Examples = some(split.test, 10)
 
-    found = subset_metrics(evaluate(engine, examples, beam_width=20), examples)
+    found = subset_metrics(evaluate(engine, examples, beam_width=20).ranks, examples)
 
     assert "later day" not in found

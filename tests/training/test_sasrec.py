@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from model.errors import ModelError
 from tests.training.data_folders import histories_of
 from training.baselines import evaluate_baseline, fit_baseline
-from training.config import EvaluationConfig, SasrecConfig
+from training.evaluation_config import EvaluationConfig, SasrecConfig
 from training.sasrec import Sasrec
 from training.splits import Split, leave_one_out
 
