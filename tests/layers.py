@@ -44,6 +44,7 @@ LAYERS = {
         "metrics",
         "encoders",
         "embeddings",
+        "balance",
         "quantizer",
         "published",
         "sid_report",
