@@ -2,8 +2,8 @@
 
 `bundles/<name>/<version>/` holds manifest.json (written last; names and hashes every other file),
 model.safetensors, map_heads.safetensors (training only, never loaded for serving),
-sids.safetensors (codes and codebooks) and catalog.parquet. A bundle is written under a hidden
-name, synced and renamed, so a folder with a version for a name is always whole.
+sids.safetensors (codes, and what places new items) and catalog.parquet. A bundle is written under a
+hidden name, synced and renamed, so a folder with a version for a name is always whole.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from model.backbone import Backbone
 from model.catalog import Catalog
 from model.config import AnyModelConfig, T5Config
 from model.errors import BundleError, ModelError
+from model.placement import Placement
 from model.qwen import Qwen
 from model.semantic_id import SidTable
 from model.t5 import T5
@@ -77,7 +78,7 @@ class Bundle:
     manifest: Manifest
     weights: dict[str, Tensor]
     sids: SidTable
-    codebooks: tuple[Tensor, ...]
+    placement: Placement
     catalog: Catalog
 
     def build_model(self) -> Backbone:
@@ -103,7 +104,7 @@ def save_bundle(
     model: Backbone,
     catalog: Catalog,
     sids: SidTable,
-    codebooks: tuple[Tensor, ...],
+    placement: Placement,
     heads: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write `folder/<manifest.version>/` in one step and return it; manifest.files is filled in."""
@@ -113,8 +114,8 @@ def save_bundle(
     part.mkdir(parents=True)
     save_file(_contiguous(model.state_dict()), part / WEIGHTS)
     save_file(_contiguous(heads or {}), part / HEADS)
-    tables = {f"codebook_{level}": table for level, table in enumerate(codebooks)}
-    save_file(_contiguous(tables | {"codes": torch.from_numpy(sids.codes)}), part / SIDS)
+    tables = placement.to_tensors() | {"codes": torch.from_numpy(sids.codes)}
+    save_file(_contiguous(tables), part / SIDS)
     catalog.to_frame().write_parquet(part / CATALOG)
     hashes = {name: _sha256(part / name) for name in sorted(FILES)}
     manifest = manifest.model_copy(update={"files": hashes})
@@ -164,10 +165,10 @@ def load_bundle(folder: Path) -> Bundle:
         catalog = Catalog.from_frame(pl.read_parquet(folder / CATALOG))
         codes = tables.pop("codes").numpy().astype(np.int32)
         sids = SidTable(codes, manifest.model.codebook_sizes, catalog.popularity)
+        placement = Placement.from_tensors(tables)
     except (OSError, SafetensorError, PolarsError, ModelError, KeyError) as error:
         raise BundleError(f"{folder}: {error}; export the bundle again") from error
-    codebooks = tuple(tables[name] for name in sorted(tables))
-    return Bundle(manifest, weights, sids, codebooks, catalog)
+    return Bundle(manifest, weights, sids, placement, catalog)
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from model.bundle import Bundle, Manifest, RetentionProfile, new_model
 from model.catalog import Catalog
 from model.config import PruningConfig, QwenConfig, T5Config
 from model.engine import Engine
+from model.placement import Placement
 from model.semantic_id import SidTable
 from model.t5 import T5
 
@@ -118,7 +119,7 @@ def random_bundle(
         manifest=random_manifest(config),
         weights=random_model(config, seed).state_dict(),
         sids=table,
-        codebooks=tuple(torch.zeros(size, 4) for size in config.codebook_sizes),
+        placement=Placement(tuple(torch.zeros(size, 4) for size in config.codebook_sizes)),
         catalog=random_catalog(table),
     )
 

@@ -10,6 +10,7 @@ LAYERS = {
         "config",
         "catalog",
         "semantic_id",
+        "placement",
         "trie",
         "layers",
         "pruning",

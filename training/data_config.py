@@ -135,6 +135,10 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
     collisions: Literal["bucket", "suffix"] = "bucket"
     """Items with the same codes share a semantic ID, or one more level tells them apart."""
 
+    max_code_load: float | None = Field(default=None, ge=1)
+    """No code holds more than this many times the mean of its level, rounded up: 1 fills all codes
+    evenly. None = every item has its nearest code, however many share it."""
+
     normalize_residuals: bool = True
     """Scale what is left to unit length before each level, and cluster by cosine."""
 
@@ -149,10 +153,21 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
         """Codes asked for at each level; of published codes only the file knows."""
         return self.codebook_sizes or (256, 256, 256)
 
+    @property
+    def by_cosine(self) -> bool:
+        """Whether each level codes the direction of what is left."""
+        return self.normalize_residuals
+
     @model_validator(mode="after")
     def _the_file_is_given(self) -> Self:
         if self.kind == "published" and self.file is None:
             raise ValueError('kind = "published" needs file = "path/to/published_sids.tsv"')
         if self.kind != "published" and self.file is not None:
             raise ValueError('file is only read with kind = "published"')
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_read(self) -> Self:
+        if self.kind == "published" and self.max_code_load is not None:
+            raise ValueError('max_code_load is not read with kind = "published"')
         return self

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import polars as pl
 
 from model.errors import ModelError
+from model.placement import Codes
 from training.data_config import QuantizerConfig
 from training.embeddings import Vectors, unit_rows
-from training.quantizer import Codes, Quantized, add_suffix
+from training.quantizer import Quantized, add_suffix
 from training.tables import collect, refuse_rows, scan_table, schema_of
 
 MAX_CODE = 65_535

@@ -6,6 +6,7 @@ k-means on unit residuals lets one centroid near the origin attract most items (
 Shape words: num_items, num_levels, dim, codebook_size (of one level).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,13 +14,13 @@ from dataclasses import dataclass, replace
 import faiss
 import numpy as np
 import numpy.typing as npt
+import torch
+from threadpoolctl import threadpool_limits
 
+from model.placement import ROUNDING, Codes, Layer
+from training.balance import balanced_codes
 from training.data_config import QuantizerConfig
 from training.embeddings import Vectors, unit_rows
-
-Codes = npt.NDArray[np.int32]
-
-ROUNDING = 1e-4  # a float32 residual of unit vectors shorter than this says nothing
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,17 @@ class Quantized:
     Args:
         codes: (num_items, num_levels) int32.
         codebook_sizes: one per level of `codes`.
-        codebooks: (codebook_size, dim) float32 each; a suffix level has none.
+        codebooks: (codebook_size, width) float32 each; a suffix level has none. The width is dim,
+            or what an encoder makes of it.
         notes: what a reader should know, e.g. that a codebook was clamped.
+        encoder: of an RQ-VAE.
     """
 
     codes: Codes
     codebook_sizes: tuple[int, ...]
     codebooks: list[Vectors]
     notes: tuple[str, ...] = ()
+    encoder: tuple[Layer, ...] = ()
 
 
 def quantize(
@@ -52,41 +56,37 @@ def quantize(
         vectors: (num_items, dim) float32.
         config: sizes, seed, and what happens to items with equal codes.
         popularity: (num_items,) for collisions = "suffix": the popular item gets suffix 0.
-        num_threads: for faiss; more are faster, but sums may round differently.
+        num_threads: more are faster, but sums may round differently.
     """
-    codebooks, levels, notes = [], [], []
+    codebooks, levels = [], []
     residual = vectors
-    with _threads(num_threads):
+    with threads(num_threads):
         for level, wanted in enumerate(config.wanted_sizes):
-            points = _scaled(residual, config.normalize_residuals)
-            codebook = _fit(points, wanted, config, level)
-            codes, residual = _step(points, codebook, config.normalize_residuals)
+            points = _scaled(residual, config.by_cosine)
+            codebook = fit_codebook(points, wanted, config, level)
+            codes, residual = code_level(points, codebook, config)
             codebooks.append(codebook)
             levels.append(codes)
-            if len(codebook) < wanted:
-                notes.append(
-                    f"level {level}: {wanted} codes asked for, but only {len(codebook)} items "
-                    "are left to tell apart: the codebook has as many"
-                )
+    return finish(levels, codebooks, config, popularity)
+
+
+def finish(
+    levels: Sequence[Codes],
+    codebooks: list[Vectors],
+    config: QuantizerConfig,
+    popularity: npt.NDArray[np.int64] | None = None,
+    encoder: tuple[Layer, ...] = (),
+) -> Quantized:
+    """The codes of all levels side by side, a note where a codebook was clamped, and suffixes."""
     sizes = tuple(len(codebook) for codebook in codebooks)
-    found = Quantized(np.stack(levels, axis=1), sizes, codebooks, tuple(notes))
+    notes = tuple(
+        f"level {level}: {wanted} codes asked for, but only {size} items "
+        "are left to tell apart: the codebook has as many"
+        for level, (size, wanted) in enumerate(zip(sizes, config.wanted_sizes, strict=True))
+        if size < wanted
+    )
+    found = Quantized(np.stack(levels, axis=1), sizes, codebooks, notes, encoder)
     return add_suffix(found, popularity) if config.collisions == "suffix" else found
-
-
-def assign(vectors: Vectors, codebooks: Sequence[Vectors], *, normalize_residuals: bool) -> Codes:
-    """(num_vectors, len(codebooks)) int32: the codes quantize would give; for new items.
-
-    Args:
-        vectors: (num_vectors, dim) float32, embedded as the fitted items were.
-        codebooks: as in Quantized; a suffix level is the caller's business.
-        normalize_residuals: as in the QuantizerConfig of the fit.
-    """
-    residual, levels = vectors, []
-    for codebook in codebooks:
-        points = _scaled(residual, normalize_residuals)
-        codes, residual = _step(points, codebook, normalize_residuals)
-        levels.append(codes)
-    return np.stack(levels, axis=1)
 
 
 def add_suffix(quantized: Quantized, popularity: npt.NDArray[np.int64] | None = None) -> Quantized:
@@ -109,16 +109,8 @@ def add_suffix(quantized: Quantized, popularity: npt.NDArray[np.int64] | None = 
     )
 
 
-def _scaled(residual: Vectors, normalize: bool) -> Vectors:
-    """Unit rows if asked for; a row that only rounding keeps from zero becomes zero."""
-    if not normalize:
-        return residual
-    lengths = np.linalg.norm(residual, axis=1, keepdims=True)
-    return unit_rows(np.where(lengths > ROUNDING, residual, np.float32(0)))
-
-
-def _fit(points: Vectors, wanted: int, config: QuantizerConfig, level: int) -> Vectors:
-    """(min(wanted, points that are not zero), dim); unit rows with normalize_residuals."""
+def fit_codebook(points: Vectors, wanted: int, config: QuantizerConfig, level: int) -> Vectors:
+    """(min(wanted, points that are not zero), dim); unit rows where the config normalizes."""
     dim = points.shape[1]
     points = points[points.any(axis=1)]
     if len(points) == 0:
@@ -128,32 +120,63 @@ def _fit(points: Vectors, wanted: int, config: QuantizerConfig, level: int) -> V
         min(wanted, len(points)),
         niter=config.num_iterations,
         seed=config.seed + level,
-        spherical=config.normalize_residuals,
+        spherical=config.by_cosine,
         min_points_per_centroid=1,  # small catalogs are welcome: no warning
     )
     kmeans.train(np.ascontiguousarray(points))
     return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
-def _step(points: Vectors, codebook: Vectors, normalize: bool) -> tuple[Codes, Vectors]:
+def code_level(
+    points: Vectors, codebook: Vectors, config: QuantizerConfig
+) -> tuple[Codes, Vectors]:
     """Each point's code, and what the code leaves over.
 
     With unit centroids that is the part at right angles to the centroid: items of one cluster that
     point more or less its way differ only in what the next level shall tell apart.
     """
-    index = (faiss.IndexFlatIP if normalize else faiss.IndexFlatL2)(codebook.shape[1])
-    index.add(codebook)
-    nearness, nearest = index.search(np.ascontiguousarray(points), 1)
-    chosen = codebook[nearest[:, 0]]
-    left = points - nearness * chosen if normalize else points - chosen
-    return nearest[:, 0].astype(np.int32), left
+    by_cosine = config.by_cosine
+    if config.max_code_load is None:
+        index = (faiss.IndexFlatIP if by_cosine else faiss.IndexFlatL2)(codebook.shape[1])
+        index.add(codebook)
+        nearness, nearest = index.search(np.ascontiguousarray(points), 1)
+        codes = nearest[:, 0].astype(np.int32)
+    else:
+        codes = _balanced(points, codebook, config.max_code_load, by_cosine=by_cosine)
+        nearness = (points * codebook[codes]).sum(axis=1, keepdims=True)
+    chosen = codebook[codes]
+    return codes, points - nearness * chosen if by_cosine else points - chosen
+
+
+def _balanced(points: Vectors, codebook: Vectors, load: float, *, by_cosine: bool) -> Codes:
+    """(num_points,): the least squared distances in total of codes that hold no more than `load`.
+
+    A distance lacks the square of the point: it is the same for all codes.
+    """
+    costs = -2 * (points @ codebook.T)
+    if not by_cosine:
+        costs += np.square(codebook).sum(axis=1)
+    capacity = math.ceil(load * len(points) / len(codebook))
+    return balanced_codes(costs, capacity).astype(np.int32)
+
+
+def _scaled(residual: Vectors, normalize: bool) -> Vectors:
+    """Unit rows if asked for; a row that only rounding keeps from zero becomes zero."""
+    if not normalize:
+        return residual
+    lengths = np.linalg.norm(residual, axis=1, keepdims=True)
+    return unit_rows(np.where(lengths > ROUNDING, residual, np.float32(0)))
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(number)
+def threads(number: int) -> Iterator[None]:
+    """As many threads for faiss, torch and numpy as asked for, and afterwards as many as before."""
+    for_faiss, for_torch = faiss.omp_get_max_threads(), torch.get_num_threads()
     try:
-        yield
+        faiss.omp_set_num_threads(number)
+        torch.set_num_threads(number)
+        with threadpool_limits(limits=number, user_api="blas"):
+            yield
     finally:
-        faiss.omp_set_num_threads(before)
+        faiss.omp_set_num_threads(for_faiss)
+        torch.set_num_threads(for_torch)

@@ -19,10 +19,10 @@ import polars as pl
 import torch
 from pydantic import JsonValue
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from model.catalog import Catalog
 from model.errors import ModelError
+from model.placement import Placement
 from model.semantic_id import SidTable
 from training.config import Recipe
 from training.dataset import read_histories, read_items
@@ -39,10 +39,10 @@ class BusyError(ModelError):
 
 @dataclass(frozen=True)
 class Semantics:
-    """What quantize leaves behind: semantic IDs of all items and their codebooks."""
+    """What quantize leaves behind: semantic IDs of all items, and what gives one to a new item."""
 
     sids: SidTable
-    codebooks: tuple[Tensor, ...]
+    placement: Placement
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Run:
 
     def write_semantics(self, semantics: Semantics) -> None:
         """Store semantic IDs, atomically."""
-        tensors = {f"codebook_{n}": table for n, table in enumerate(semantics.codebooks)}
+        tensors = semantics.placement.to_tensors()
         tensors["codes"] = torch.from_numpy(np.ascontiguousarray(semantics.sids.codes))
         tensors["codebook_sizes"] = torch.tensor(semantics.sids.codebook_sizes)
         with atomic_path(self.folder / "sids" / "sids.safetensors") as part:
@@ -115,7 +115,7 @@ class Run:
         tensors = load_file(self.folder / "sids" / "sids.safetensors")
         sizes = tuple(tensors.pop("codebook_sizes").tolist())
         sids = SidTable(tensors.pop("codes").numpy(), sizes, popularity)
-        return Semantics(sids, tuple(tensors[name] for name in sorted(tensors)))
+        return Semantics(sids, Placement.from_tensors(tensors))
 
 
 def step_key(step: str, config: JsonValue, after: str) -> str:

@@ -6,7 +6,8 @@ import polars as pl
 from pydantic import BaseModel
 from rich.table import Table
 
-from training.quantizer import Codes, Quantized
+from model.placement import Codes
+from training.quantizer import Quantized
 
 TOO_COMMON = 0.9
 """Categories say nothing where one of them holds this share of the items."""

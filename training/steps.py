@@ -20,6 +20,7 @@ from model.bundle import MANIFEST, Manifest, new_model, save_bundle
 from model.engine import Engine
 from model.errors import ModelError
 from model.huggingface import checkpoint_files
+from model.placement import Placement
 from model.semantic_id import SidTable
 from training.card import render_card
 from training.config import Recipe, TrainerConfig
@@ -95,8 +96,7 @@ def quantize(run: Run) -> None:
     report = sid_report(quantized, items["categories"])
     console.print(render_sid_report(report))
     sids = SidTable(quantized.codes, quantized.codebook_sizes, popularity)
-    codebooks = tuple(torch.from_numpy(codebook) for codebook in quantized.codebooks)
-    run.write_semantics(Semantics(sids, codebooks))
+    run.write_semantics(Semantics(sids, _placement(run.recipe, quantized)))
     _write(run.folder / "sids" / "report.json", report.model_dump_json(indent=2))
     with atomic_path(run.folder / "sids" / "report.png") as part:
         plot_sids(quantized, report, part)
@@ -153,10 +153,10 @@ def export(run: Run) -> None:
             "sap_profile": found.sap_profile,
         }
     )
-    codebooks = run.read_semantics(engine.catalog.popularity).codebooks
+    placement = run.read_semantics(engine.catalog.popularity).placement
     heads = _weights(run, "train", "map_heads")
     folder = save_bundle(
-        run.bundles, manifest, engine.model, engine.catalog, engine.sids, codebooks, heads
+        run.bundles, manifest, engine.model, engine.catalog, engine.sids, placement, heads
     )
     run.write_stamp("export", key, version)
     console.print(f"bundle: {folder}")
@@ -209,6 +209,17 @@ def _semantic_ids(recipe: Recipe, items: pl.DataFrame, train: Histories) -> Quan
     return fit_codebooks(vectors, config, popularity=popularity)
 
 
+def _placement(recipe: Recipe, quantized: Quantized) -> Placement:
+    """What gives semantic IDs to items that come later."""
+    embedding = recipe.embedding
+    return Placement(
+        codebooks=tuple(torch.from_numpy(codebook) for codebook in quantized.codebooks),
+        encoder=quantized.encoder,
+        normalize_residuals=recipe.quantizer.by_cosine,
+        text_weight=0.0 if embedding.text == "none" else embedding.text_weight,
+    )
+
+
 def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
     """One stage of training, resumed if it was interrupted -> <stage>/<key>/."""
     files = [] if run.recipe.init_from is None else checkpoint_files(run.recipe.init_from)
@@ -242,7 +253,7 @@ def _module(run: Run, settings: TrainerConfig, *, is_first: bool) -> StampModule
     source = source_for(settings, split.train, semantics.sids, shape)
     valid = some(split.valid, settings.validation_users)
     init_from = run.recipe.init_from if is_first else None
-    model = build_model(shape, settings, semantics.codebooks, init_from)
+    model = build_model(shape, settings, semantics.placement.codebooks, init_from)
     module = StampModule(model, settings, source, valid, catalog)
     before = None if is_first else run.recipe.pretrainer
     if before is not None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.bundle import Bundle, latest, load_bundle, read_manifest, save_bundle
 from model.engine import Engine, Query
 from model.errors import BundleError
+from model.placement import Layer, Placement
 from tests.factories import random_bundle, random_manifest
 
 
@@ -21,7 +23,7 @@ def write(folder: Path, version: str = "v1", bundle: Bundle | None = None) -> Pa
     manifest = bundle.manifest.model_copy(update={"version": version})
     heads = {"maps.0.weight": torch.zeros(2, 2)}
     model, catalog, sids = bundle.build_model(), bundle.catalog, bundle.sids
-    return save_bundle(folder, manifest, model, catalog, sids, bundle.codebooks, heads)
+    return save_bundle(folder, manifest, model, catalog, sids, bundle.placement, heads)
 
 
 def assert_one_line(error: BundleError, *words: str) -> None:
@@ -43,7 +45,33 @@ def test_a_saved_bundle_answers_like_the_one_in_memory(tmp_path: Path) -> None:
     )
     assert loaded.catalog.item_ids == bundle.catalog.item_ids
     assert loaded.catalog.attributes.equals(bundle.catalog.attributes)
-    assert [table.shape for table in loaded.codebooks] == [t.shape for t in bundle.codebooks]
+    torch.testing.assert_close(loaded.placement.to_tensors(), bundle.placement.to_tensors())
+
+
+def test_a_bundle_carries_the_encoder_that_places_new_items(tmp_path: Path) -> None:
+    """Its layers and the two numbers come back as they were."""
+    encoder = (Layer(torch.randn(3, 5), torch.randn(3)), Layer(torch.randn(4, 3), torch.randn(4)))
+    codebooks = random_bundle().placement.codebooks
+    placement = Placement(codebooks, encoder, normalize_residuals=False, text_weight=0.3)
+
+    loaded = load_bundle(write(tmp_path, bundle=replace(random_bundle(), placement=placement)))
+
+    torch.testing.assert_close(loaded.placement.encoder, encoder, rtol=0, atol=0)
+    torch.testing.assert_close(loaded.placement.to_tensors(), placement.to_tensors())
+
+
+def test_half_an_encoder_is_refused(tmp_path: Path) -> None:
+    """A weight without its bias, though the hash agrees."""
+    folder = write(tmp_path)
+    path = folder / "sids.safetensors"
+    names = ("encoder.0.weight", "encoder.1.weight")
+    save_file(load_file(path) | {name: torch.ones(1, 1) for name in names}, path)
+    forge(folder, "sids.safetensors")
+
+    with pytest.raises(BundleError) as caught:
+        load_bundle(folder)
+
+    assert_one_line(caught.value, "encoder.0.bias", "export the bundle again")
 
 
 def test_an_engine_loads_from_a_folder(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def write_bundle(folder: Path, version: str) -> None:
     bundle = random_bundle()
     manifest = bundle.manifest.model_copy(update={"version": version})
     save_bundle(
-        folder, manifest, bundle.build_model(), bundle.catalog, bundle.sids, bundle.codebooks
+        folder, manifest, bundle.build_model(), bundle.catalog, bundle.sids, bundle.placement
     )
 
 

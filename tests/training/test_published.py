@@ -143,7 +143,7 @@ def test_a_run_takes_published_ids_and_notices_a_changed_table(tmp_path: Path) -
     steps.quantize(run)
 
     assert semantics.sids.codes.tolist() == [[n // 8, n % 8, n % 2] for n in range(30)]
-    assert semantics.codebooks == ()
+    assert semantics.placement.codebooks == ()
     assert run.stamp("quantize") != before
 
 

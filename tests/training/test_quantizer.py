@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.placement import Placement, place
 from training.data_config import QuantizerConfig
 from training.embeddings import Vectors
-from training.quantizer import Quantized, add_suffix, assign, quantize
+from training.quantizer import Quantized, add_suffix, quantize
 from training.sid_report import sid_report
 
 
@@ -36,18 +38,17 @@ def test_the_same_seed_gives_the_same_codes(normalize: bool) -> None:
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_assign_gives_fitted_items_their_codes_again(normalize: bool) -> None:
+def test_a_fitted_item_is_placed_with_its_own_codes(normalize: bool) -> None:
     """One at a time, as a service adds them, or all at once."""
     vectors = cloud(120)
     config = QuantizerConfig(codebook_sizes=(16, 8, 4), normalize_residuals=normalize)
     found = quantize(vectors, config)
 
-    again = assign(vectors, found.codebooks, normalize_residuals=normalize)
-    single = [
-        assign(row[None], found.codebooks, normalize_residuals=normalize)[0] for row in vectors
-    ]
+    codebooks = tuple(torch.from_numpy(codebook) for codebook in found.codebooks)
+    placement = Placement(codebooks, normalize_residuals=normalize)
+    single = [place(row[None], placement)[0] for row in vectors]
 
-    np.testing.assert_array_equal(again, found.codes)
+    np.testing.assert_array_equal(place(vectors, placement), found.codes)
     np.testing.assert_array_equal(single, found.codes)
 
 
@@ -81,6 +82,39 @@ def test_near_orthogonal_items_do_not_gather_in_one_code() -> None:
     found = quantize(cloud(800, dim=256), QuantizerConfig(codebook_sizes=(128, 128)))
 
     assert max(sid_report(found).largest_code_share) < 0.05
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_no_code_holds_more_than_its_load(normalize: bool) -> None:
+    """300 items whose nearest codes hold many: at most 1.2 times the mean, rounded up."""
+    config = QuantizerConfig(codebook_sizes=(16, 7), normalize_residuals=normalize)
+    evenly = config.model_copy(update={"max_code_load": 1.2})
+
+    nearest, found = (quantize(cloud(300) ** 3, each).codes for each in (config, evenly))
+
+    assert np.bincount(nearest[:, 0]).max() > 23
+    assert np.bincount(found[:, 0]).max() <= 23
+    assert np.bincount(found[:, 1]).max() <= 52
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_load_that_nothing_reaches_changes_nothing(normalize: bool) -> None:
+    """The nearest codes, level by level."""
+    config = QuantizerConfig(codebook_sizes=(16, 7), normalize_residuals=normalize)
+    loosely = config.model_copy(update={"max_code_load": 16.0})
+
+    first, second = (quantize(cloud(300), each).codes for each in (config, loosely))
+
+    np.testing.assert_array_equal(first, second)
+
+
+def test_threads_are_as_before_afterwards() -> None:
+    """Whatever the fit was allowed."""
+    before = torch.get_num_threads()
+
+    quantize(cloud(20), QuantizerConfig(codebook_sizes=(2,)), num_threads=before + 1)
+
+    assert torch.get_num_threads() == before
 
 
 def test_a_codebook_is_no_larger_than_what_it_must_tell_apart() -> None:
