@@ -47,6 +47,7 @@ LAYERS = {
         "embeddings",
         "balance",
         "quantizer",
+        "rqvae",
         "published",
         "sid_report",
         "sid_plot",

@@ -1,9 +1,9 @@
 """Giving items codes of which none may hold more than its share.
 
-An auction (Bertsekas and Castanon, Computing 1989): an item without a code bids for the one that is
-cheapest at the current prices, as much as that is better than the second; a code keeps its highest
-bids, and once it is full its price is the lowest of them. Every bid raises a price by at least
-epsilon, and the total cost ends within num_items * epsilon of the least possible.
+An auction (Bertsekas and Castanon, Annals of Operations Research 1989): an item without a code bids
+for the one that is cheapest at the current prices, by as much as that is better than the second; a
+code keeps its highest bids, and once it is full its price is the lowest of them. A bid is at least
+epsilon above the price, and the total cost ends within num_items * epsilon of the least possible.
 
 Shape words: num_items, num_codes.
 """

@@ -115,11 +115,36 @@ class EmbeddingConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
-    """Where semantic IDs come from: residual k-means on item vectors, or a published table."""
+class RqVaeConfig(BaseModel, frozen=True, extra="forbid"):
+    """How an RQ-VAE learns: a multilayer perceptron into few dimensions, quantized, and back."""
 
-    kind: Literal["residual-kmeans", "published"] = "residual-kmeans"
-    """`residual-kmeans`: fit one codebook per level; `published`: take the codes of `file`."""
+    latent_dim: int = Field(default=32, ge=1)
+    """Dimensions that are quantized."""
+
+    hidden_dims: tuple[Annotated[int, Field(ge=1)], ...] = (512, 256, 128)
+    """Layers between vector and latent; the decoder has them in reverse."""
+
+    max_steps: int = Field(default=2000, ge=1)
+    """Optimiser steps (Adam), whatever the number of items."""
+
+    batch_size: int = Field(default=512, ge=1)
+    """Items of one step, drawn without replacement until all have been seen."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+    beta: float = Field(default=0.25, ge=0)
+    """Weight of the commitment: how strongly latents are drawn to their codes."""
+
+
+class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where semantic IDs come from: item vectors, quantized, or a published table."""
+
+    kind: Literal["residual-kmeans", "rq-vae", "published"] = "residual-kmeans"
+    """`residual-kmeans`: fit one codebook per level; `rq-vae`: learn an encoder and the codebooks
+    together; `published`: take the codes of `file`."""
+
+    rq_vae: RqVaeConfig = RqVaeConfig()
+    """The table [quantizer.rq_vae], for kind = "rq-vae"."""
 
     file: Path | None = None
     """A table with item_id, c1, c2, ... (tsv, csv, jsonl, parquet); for kind = "published"."""
@@ -140,13 +165,14 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
     evenly. None = every item has its nearest code, however many share it."""
 
     normalize_residuals: bool = True
-    """Scale what is left to unit length before each level, and cluster by cosine."""
+    """Scale what is left to unit length before each level, and cluster by cosine; an RQ-VAE's
+    residuals stay as they are."""
 
     num_iterations: int = Field(default=25, ge=1)
-    """k-means iterations per level."""
+    """k-means iterations per level; with an RQ-VAE of its start."""
 
     seed: int = Field(default=0, ge=0)
-    """Chooses the first centroids."""
+    """Chooses the first centroids, and all that is random in an RQ-VAE."""
 
     @property
     def wanted_sizes(self) -> tuple[int, ...]:
@@ -156,7 +182,7 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
     @property
     def by_cosine(self) -> bool:
         """Whether each level codes the direction of what is left."""
-        return self.normalize_residuals
+        return self.normalize_residuals and self.kind != "rq-vae"
 
     @model_validator(mode="after")
     def _the_file_is_given(self) -> Self:
@@ -168,6 +194,8 @@ class QuantizerConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _options_are_read(self) -> Self:
+        if self.kind != "rq-vae" and self.rq_vae != RqVaeConfig():
+            raise ValueError('[quantizer.rq_vae] is only read with kind = "rq-vae"')
         if self.kind == "published" and self.max_code_load is not None:
             raise ValueError('max_code_load is not read with kind = "published"')
         return self

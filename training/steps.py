@@ -41,6 +41,7 @@ from training.report import (
     render_baselines,
     render_evaluation,
 )
+from training.rqvae import fit_rqvae
 from training.run import Run, Semantics, step_key
 from training.sid_plot import plot_sids
 from training.sid_report import render_sid_report, sid_report
@@ -206,7 +207,8 @@ def _semantic_ids(recipe: Recipe, items: pl.DataFrame, train: Histories) -> Quan
     if config.kind == "published":
         return published_sids(config, items["item_id"].to_list(), vectors, popularity)
     assert vectors is not None
-    return fit_codebooks(vectors, config, popularity=popularity)
+    fit_to = fit_rqvae if config.kind == "rq-vae" else fit_codebooks
+    return fit_to(vectors, config, popularity=popularity)
 
 
 def _placement(recipe: Recipe, quantized: Quantized) -> Placement:
