@@ -38,6 +38,8 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
     """By axis, by label: what the variant changes in a recipe."""
     baseline: tuple[str, ...]
     """One label per axis: what the others are compared with."""
+    for_recipe: dict[str, Table] = {}
+    """By a name in `recipes`: what every cell of that recipe changes first."""
     common: Table = {}
     """What every cell changes in its recipe, before its variant does; [evaluation] retention_ratios
     here says at which ratios every model is served, beside its own."""
@@ -46,6 +48,8 @@ class Experiment(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _the_baseline_is_a_cell(self) -> Self:
+        if unknown := sorted(self.for_recipe.keys() - set(self.recipes)):
+            raise ValueError(f"for_recipe changes {unknown[0]}, which is not in recipes")
         if any(not variants for variants in self.axes.values()):
             raise ValueError("every axis needs a variant")
         axes = list(self.axes.values())
@@ -133,7 +137,7 @@ def _recipe(
 ) -> Recipe:
     seeded: Table = {"stages": {"seed": seed}}
     for change in (experiment.common, *experiment.changes(variant), seeded):
-        table = merged(table, _for_stages(change, table))
+        table = _changed(table, change)
     where = f"{experiment.name}: {name}, {' and '.join(variant)}"
     return recipe_of(table, where)
 
@@ -146,6 +150,10 @@ def merged(table: Mapping[str, JsonValue], change: Mapping[str, JsonValue]) -> T
         both_tables = isinstance(old, dict) and isinstance(value, dict)
         found[name] = merged(old, value) if both_tables else value  # type: ignore[arg-type]
     return found
+
+
+def _changed(table: Table, change: Table) -> Table:
+    return merged(table, _for_stages(change, table))
 
 
 def _for_stages(change: Table, table: Table) -> Table:

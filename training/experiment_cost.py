@@ -115,7 +115,7 @@ def _job(cell: Cell, folder: Path, layout: str) -> Job:
     split = run.split()
     semantics = run.read_semantics(run.catalog(split).popularity)
     shape = cell.recipe.model_config_for(semantics.sids.codebook_sizes)
-    model = build_model(shape, settings, semantics.codebooks)
+    model = build_model(shape, settings, semantics.placement.codebooks)
     source = source_for(settings, split.train, semantics.sids, shape)
     spans = source.spans(np.random.default_rng(0))
     chosen = np.random.default_rng(0).choice(len(spans), NUM_WINDOWS)

@@ -53,6 +53,18 @@ def test_a_recipe_with_one_stage_gets_changes_of_stages_once(tmp_path: Path) -> 
     assert cells[2].recipe.trainer.patience == 4
 
 
+def test_a_recipe_may_be_changed_for_all_its_variants(tmp_path: Path) -> None:
+    """E.g. to train it for fewer steps; the other recipes stay as they are."""
+    recipe = recipe_file(tmp_path)
+    text = EXPERIMENT.replace(
+        "[common]", f'[for_recipe."{recipe}"]\ntrainer.patience = 3\n[common]'
+    )
+
+    cells = cells_of(read_experiment(str(experiment_file(tmp_path, text))))
+
+    assert {cell.recipe.trainer.patience for cell in cells} == {3}
+
+
 def test_merging_replaces_values_and_leaves_the_original_alone() -> None:
     """A table that replaces a plain value replaces it whole."""
     table: dict[str, JsonValue] = {"a": {"b": 1, "c": 2}, "d": "none"}
@@ -69,6 +81,7 @@ def test_merging_replaces_values_and_leaves_the_original_alone() -> None:
         ('baseline = ["off"]', 'baseline = ["of"]', "one label per axis: pruning"),
         ('baseline = ["off"]', 'baseline = ["off", "on"]', "one label per axis: pruning"),
         ("seeds = [1, 2]", "seeds = []", "seeds: "),
+        ("[common]", "[for_recipe.tiny]\n[common]", "changes tiny, which is not in recipes"),
         ('name = "small"', "name = 'small", "not TOML"),
         ("[axes.pruning]", "[axes.other]\n[axes.pruning]", "every axis needs a variant"),
         ('pruning = "none"', 'pruning = "some"', "small: tiny, off: .*no preset 'some'"),
