@@ -55,10 +55,8 @@ def test_a_recipe_with_one_stage_gets_changes_of_stages_once(tmp_path: Path) -> 
 
 def test_a_recipe_may_be_changed_for_all_its_variants(tmp_path: Path) -> None:
     """E.g. to train it for fewer steps; the other recipes stay as they are."""
-    recipe = recipe_file(tmp_path)
-    text = EXPERIMENT.replace(
-        "[common]", f'[for_recipe."{recipe}"]\ntrainer.patience = 3\n[common]'
-    )
+    change = '[for_recipe."{recipe}"]\ntrainer.patience = 3\n[common]'
+    text = EXPERIMENT.replace("[common]", change)
 
     cells = cells_of(read_experiment(str(experiment_file(tmp_path, text))))
 
