@@ -118,7 +118,12 @@ def cells_of(experiment: Experiment, data: Path | None = None) -> list[Cell]:
     Raises:
         ModelError: a recipe that does not exist, or that a variant makes impossible.
     """
-    tables = {recipe_name(recipe): read_recipe_table(recipe, data) for recipe in experiment.recipes}
+    tables = {
+        recipe_name(recipe): _changed(
+            read_recipe_table(recipe, data), experiment.for_recipe.get(recipe, {})
+        )
+        for recipe in experiment.recipes
+    }
     return [
         Cell(name, variant, seed, _recipe(table, experiment, name, variant, seed))
         for seed in experiment.seeds
