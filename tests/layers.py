@@ -58,6 +58,7 @@ LAYERS = {
         "checkpoints",
         "processes",
         "trainer",
+        "curve",
         "run",
         "report",
         "steps",

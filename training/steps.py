@@ -24,6 +24,7 @@ from model.placement import Placement
 from model.semantic_id import SidTable
 from training.card import render_card
 from training.config import Recipe, TrainerConfig
+from training.curve import plot_curve, read_curve
 from training.dataset import Histories, read_items
 from training.dataset import prepare as prepare_data
 from training.embeddings import embed_items
@@ -241,6 +242,8 @@ def _train(run: Run, stage: str, settings: TrainerConfig, after: str) -> None:
     for name, part in (("model", module.model), ("map_heads", module.heads)):
         with atomic_path(folder / f"{name}.safetensors") as path:
             save_file(part.state_dict(), path)
+    with atomic_path(folder / "curve.png") as path:
+        plot_curve(f"{run.recipe.name}, {stage}", read_curve(folder / "tensorboard"), path)
     users = len(module.valid)
     console.print(f"best weights: recall@10 {recall:.4f} on {users:,} validation users")
     run.write_stamp(stage, key)

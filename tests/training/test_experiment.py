@@ -8,7 +8,6 @@ from pydantic import JsonValue
 from model.errors import ModelError
 from tests.training.experiments import EXPERIMENT, experiment_file
 from tests.training.recipes import RECIPE
-from training.config import RECIPES
 from training.experiment import EXPERIMENTS, cells_of, merged, read_experiment
 
 
@@ -112,4 +111,3 @@ def test_a_recipe_that_reads_a_folder_asks_for_it(tmp_path: Path) -> None:
 
     cells = cells_of(read_experiment(str(path)), data=tmp_path / "raw")
     assert cells[0].recipe.dataset.folder == tmp_path / "raw"
-    assert RECIPES.is_dir()
