@@ -13,7 +13,6 @@ from model.errors import ModelError
 from tests.training.recipes import recipe_file, run_all, run_of
 from training import steps
 from training.__main__ import main
-from training.config import read_recipe
 
 
 def complaint_of(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
@@ -171,12 +170,6 @@ def test_a_broken_row_names_file_and_line(
     complaint = complaint_of(capsys, "run", recipe)
 
     assert "interactions.tsv, line 3: timestamp 'noon'" in complaint
-
-
-def test_the_built_in_recipes_are_complete() -> None:
-    """Every recipe that comes with the program is valid."""
-    for path in sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml")):
-        assert read_recipe(path.stem).name == path.stem
 
 
 def test_nobody_else_works_on_a_locked_run(tmp_path: Path) -> None:
