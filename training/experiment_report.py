@@ -127,7 +127,7 @@ def render_markdown(
     versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
     parts = [
         f"# {experiment.title}",
-        experiment.about,
+        experiment.about.strip(),
         f"{environment['date']}, commit {environment['commit']}, `{environment['command']}`; "
         f"{environment['cpu']}, {environment['cores']} cores, {versions}. All items ranked, seen "
         "items left in, as in the papers. `+-` is the standard deviation over seeds; differences "

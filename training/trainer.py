@@ -235,6 +235,7 @@ def fit(module: StampModule, folder: Path) -> float:
         trainer = _trainer(folder, settings, [best, resume, AfterValidation(folder), bar])
         trainer.fit(module, ckpt_path=newest(folder), weights_only=True)
         bar.disable()
+        trainer.loggers = []  # the best weights once more: no step of the curve
         trainer.validate(module, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
     return float(trainer.callback_metrics[MONITOR])
 
