@@ -31,6 +31,7 @@ LAYERS = {
     "training": (
         "environment",
         "cost",
+        "toml_files",
         "data_config",
         "evaluation_config",
         "config",

@@ -1,17 +1,16 @@
 """What a recipe may say; every table is frozen, and an unknown key is an error."""
 
-import json
-import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
 from model.config import AnyModelConfig, parse_model_config
 from model.errors import ModelError
 from model.huggingface import with_checkpoint
 from training.data_config import DatasetConfig, EmbeddingConfig, QuantizerConfig, SplitConfig
 from training.evaluation_config import EvaluationConfig
+from training.toml_files import read_toml, toml_path, validated
 
 RECIPES = Path(__file__).parent / "recipes"
 DATA = "{data}"
@@ -182,50 +181,25 @@ def read_recipe(name: str, data: Path | None = None) -> Recipe:
     Raises:
         ModelError: no such recipe, no TOML, or a field that is unknown or out of range.
     """
-    return recipe_of(read_recipe_table(name, data), str(_path_of(name)))
+    where = str(toml_path(name, RECIPES))
+    return validated(Recipe, read_recipe_table(name, data), where)
 
 
 def read_recipe_table(name: str, data: Path | None = None) -> dict[str, JsonValue]:
     """What stands in a recipe's file, not yet validated; see `read_recipe`."""
-    path = _path_of(name)
-    try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except OSError as error:
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
-        raise ModelError(f"no recipe {name!r}; give a .toml file or one of: {known}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{path}: not TOML: {error}") from error
-    if data is None and DATA in json.dumps(table):
-        raise ModelError(f"{path}: reads a folder of your choice: give it with --data FOLDER")
-    return {key: _with_data(value, data) for key, value in table.items()}
+    table = read_toml(name, RECIPES, "recipe")
+    where = toml_path(name, RECIPES)
+    return {key: _with_data(value, data, where) for key, value in table.items()}
 
 
-def recipe_of(table: dict[str, JsonValue], where: str) -> Recipe:
-    """Validate a recipe's table.
-
-    Args:
-        table: as in a recipe's file.
-        where: it came from, for the message of the ModelError that an invalid one raises.
-    """
-    try:
-        return Recipe.model_validate(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{where}: {field}: {first['msg']}") from error
-
-
-def _path_of(name: str) -> Path:
-    return Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
-
-
-def _with_data(value: JsonValue, data: Path | None) -> JsonValue:
+def _with_data(value: JsonValue, data: Path | None, where: Path) -> JsonValue:
     """The value with `{data}` replaced in every text."""
-    if isinstance(value, str):
+    if isinstance(value, str) and DATA in value:
+        if data is None:
+            raise ModelError(f"{where}: reads a folder of your choice: give it with --data FOLDER")
         return value.replace(DATA, str(data))
     if isinstance(value, dict):
-        return {key: _with_data(each, data) for key, each in value.items()}
+        return {key: _with_data(each, data, where) for key, each in value.items()}
     if isinstance(value, list):
-        return [_with_data(each, data) for each in value]
+        return [_with_data(each, data, where) for each in value]
     return value

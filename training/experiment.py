@@ -5,16 +5,15 @@ table by table; `stages` there stands for `trainer` and, where a recipe has one,
 """
 
 import itertools
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, model_validator
 
-from model.errors import ModelError
-from training.config import Recipe, read_recipe_table, recipe_of
+from training.config import Recipe, read_recipe_table
+from training.toml_files import read_toml, toml_path, validated
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 
@@ -92,20 +91,8 @@ def read_experiment(name: str) -> Experiment:
     Raises:
         ModelError: no such experiment, no TOML, or a field that is unknown or out of range.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = EXPERIMENTS / f"{name}.toml"
-    try:
-        return Experiment.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        known = ", ".join(sorted(each.stem for each in EXPERIMENTS.glob("*.toml")))
-        raise ModelError(f"no experiment {name!r}; give a .toml file or one of: {known}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{path}: not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"{path}: {where}: {first['msg']}") from error
+    table = read_toml(name, EXPERIMENTS, "experiment")
+    return validated(Experiment, table, str(toml_path(name, EXPERIMENTS)))
 
 
 def cells_of(experiment: Experiment, data: Path | None = None) -> list[Cell]:
@@ -144,7 +131,7 @@ def _recipe(
     for change in (experiment.common, *experiment.changes(variant), seeded):
         table = _changed(table, change)
     where = f"{experiment.name}: {name}, {' and '.join(variant)}"
-    return recipe_of(table, where)
+    return validated(Recipe, table, where)
 
 
 def merged(table: Mapping[str, JsonValue], change: Mapping[str, JsonValue]) -> Table:
