@@ -19,16 +19,17 @@ def plot_rows(recipe: str, rows: Sequence[Row], axes_names: Sequence[str], file:
     if len(axes_names) == 1 and all(row.is_trained_ratio for row in rows):
         _points(axes, {"": {row.variant[0]: row for row in rows}}, "")
     else:
-        _points(axes, _series(rows), "o-")
+        _points(axes, series(rows), "o-")
         axes.legend(fontsize=8, title=" / ".join(axes_names[:-1]) or None)
     axes.set(ylabel="recall@10", title=recipe)
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=110, format="png")
 
 
-def _series(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+def series(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
     """By all labels but the last, by the last; by the ratio at serving where there are several."""
     if any(not row.is_trained_ratio for row in rows):
+        rows = sorted(rows, key=lambda row: -row.retention_ratio)
         labelled = [
             (" / ".join(row.variant), f"served at {row.retention_ratio:.2f}") for row in rows
         ]

@@ -10,6 +10,8 @@ from tests.training.recipes import RECIPE
 from training.__main__ import main
 from training.conclude import conclude
 from training.experiment import Cell, Experiment, cells_of, read_experiment
+from training.experiment_plot import plot_rows, series
+from training.experiment_rows import Row
 from training.experiment_run import judged, run_of, shared_run, work_on
 
 
@@ -133,6 +135,34 @@ def test_a_model_trained_without_sap_can_be_served_with_it(tmp_path: Path) -> No
     report = conclude(experiment, cells, tmp_path, budget_s=0).read_text(encoding="utf-8")
     assert "| off | 1.00 (as trained) |" in report
     assert "| off | 0.50 |" in report
+
+
+def test_ratios_stand_in_the_order_of_what_they_keep(tmp_path: Path) -> None:
+    """Whichever comes first in each series, the picture's places descend."""
+    rows = [
+        Row(
+            variant=(variant,),
+            retention_ratio=ratio,
+            is_trained_ratio=ratio == trained,
+            seeds=(1,),
+            recall_at_5=0.1,
+            recall_at_10=0.2,
+            recall_at_10_sd=None,
+            ndcg_at_10=0.1,
+            difference=None,
+            difference_low=None,
+            difference_high=None,
+        )
+        for variant, trained in (("on", 0.5), ("off", 1.0))
+        for ratio in (trained, 1.5 - trained, 0.25)
+    ]
+
+    plot_rows("tiny", rows, ["training"], tmp_path / "plot.png")
+
+    places = {name: list(by_place) for name, by_place in series(rows).items()}
+    descending = ["served at 1.00", "served at 0.50", "served at 0.25"]
+    assert places == {"off": descending, "on": descending}
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_dense_last_stage_has_no_costs_to_compare(tmp_path: Path) -> None:
