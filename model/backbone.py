@@ -1,7 +1,7 @@
 """What beam search, training and the engine ask of a model, whichever its architecture.
 
-Shape words: batch, seq (padded history tokens), beams, tail (codes decoded so far), levels,
-blocks, heads (of keys and values), d_kv, d_model.
+Shape words: batch, seq (padded history tokens), beams, tail (codes decoded before), tokens (codes
+fed at once), levels, blocks, heads (of keys and values), d_kv, d_model.
 """
 
 from abc import ABC, abstractmethod
@@ -63,6 +63,10 @@ class Backbone(nn.Module, ABC):
         tied: Tensor = states @ self.embedding.weight[first:end].T
         return tied * self.tied_scale
 
+    def tokens(self, codes: Tensor, level: int) -> Tensor:
+        """The tokens of (..., count) codes of `level`, level + 1, ..."""
+        return codes + self.first_tokens[level : level + codes.shape[-1]]
+
     @property
     def tied_scale(self) -> float:
         """Scale of scores by tied weights."""
@@ -98,17 +102,18 @@ class Backbone(nn.Module, ABC):
     def step(
         self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
-        """States that predict `level`, after the beams chose codes of the level above.
+        """States that predict `level` and on, after the beams chose codes of the levels above.
 
         Args:
             prompt: the histories.
             past: (blocks, 2, batch, beams, tail, heads, d_kv), gathered for these beams; None if
                 nothing is remembered yet.
-            codes: (batch, beams) int64, each beam's code of level - 1.
-            level: the level to predict, from 1.
+            codes: (batch, beams, tokens) int64, each beam's codes of level - 1 and on; usually one.
+            level: the first level to predict, from 1.
 
         Returns:
-            (batch, beams, d_model) states, and (blocks, 2, batch, beams, heads, d_kv) to remember.
+            (batch, beams, tokens, d_model) states, which predict level, level + 1, ...; and
+            (blocks, 2, batch, beams, tokens, heads, d_kv) to remember.
         """
 
 

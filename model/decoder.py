@@ -1,6 +1,7 @@
-"""The decoder: predicts one code per level, all levels at once or one level for every beam.
+"""The decoder: predicts one code per level, all levels at once or the next ones of every beam.
 
-Shape words: batch, levels, beams, tail (codes decoded so far), kept (history tokens), d_model.
+Shape words: batch, levels, beams, tail (codes decoded before), tokens (codes fed at once), kept
+(history tokens), d_model.
 """
 
 from collections.abc import Sequence
@@ -40,26 +41,26 @@ class DecoderBlock(nn.Module):
     def step(
         self, hidden: Tensor, past: Tensor | None, bias: Tensor, memory: Tensor, memory_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One level for every beam.
+        """The next codes of every beam.
 
         Args:
-            hidden: (batch, beams, d_model).
+            hidden: (batch, beams, tokens, d_model).
             past: (2, batch, beams, tail, heads, d_kv) keys and values of earlier levels, or None.
-            bias: (tail + 1, heads).
+            bias: (tokens, tail + tokens, heads).
             memory: (2, batch, heads, kept, d_kv), shared by the beams.
             memory_bias: (batch, 1, 1, kept).
 
         Returns:
-            the new hidden, and this level's (2, batch, beams, heads, d_kv) keys and values.
+            the new hidden, and these codes' (2, batch, beams, tokens, heads, d_kv) keys and values.
         """
-        query, key, value = self.attention.project(self.attention_norm(hidden))
-        now = torch.stack((key, value))
-        keys_values = now[:, :, :, None]
-        if past is not None:
-            keys_values = torch.cat((past, keys_values), dim=3)
+        flat = hidden.flatten(1, 2)
+        qkv = self.attention.project(self.attention_norm(flat))
+        qkv = qkv.view(3, *hidden.shape[:3], *qkv.shape[3:])
+        query, now = qkv[0], qkv[1:]
+        keys_values = now if past is None else torch.cat((past, now), dim=3)
         mixed = attend_tail(query, keys_values[0], keys_values[1], bias)
-        mixed = self.attention.out(mixed.flatten(2))
-        return self._finish(hidden, mixed, memory, memory_bias), now
+        mixed = self.attention.out(mixed.flatten(1, 2).flatten(2))
+        return self._finish(flat, mixed, memory, memory_bias).view(hidden.shape), now
 
     def _finish(self, hidden: Tensor, mixed: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
         rate, training = self.dropout, self.training
@@ -98,7 +99,7 @@ class Decoder(nn.Module):
     def step(
         self, hidden: Tensor, past: Tensor | None, memory: Sequence[Tensor], memory_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One level: (batch, beams, d_model) -> states, and keys and values to remember.
+        """The next codes: (batch, beams, tokens, d_model) -> states, and what to remember.
 
         Args:
             hidden: embedded newest codes.
@@ -106,8 +107,9 @@ class Decoder(nn.Module):
             memory: from `memory`.
             memory_bias: (batch, 1, 1, kept).
         """
-        tail = 1 if past is None else past.shape[4] + 1
-        bias = self.position_bias(tail)[0, :, -1].T
+        tokens = hidden.shape[2]
+        length = tokens if past is None else past.shape[4] + tokens
+        bias = self.position_bias(length)[0, :, -tokens:].permute(1, 2, 0)
         remembered = []
         for index, block in enumerate(self._decoder_blocks()):
             earlier = None if past is None else past[index]

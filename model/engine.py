@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.ancestry import Ancestry
 from model.answers import Found, kept_history, kept_items, open_leaves
 from model.backbone import Backbone
 from model.beam_search import beam_search
@@ -18,8 +19,9 @@ from model.bundle import Bundle, Manifest, load_bundle
 from model.catalog import Catalog
 from model.errors import ModelError
 from model.queries import Answer, Query, RankedItem
+from model.rules import NodeSets, Rules
 from model.semantic_id import SidTable
-from model.trie import Exclusions, SidTrie, TrieAncestry
+from model.trie import SidTrie
 
 __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 
@@ -80,7 +82,7 @@ class Engine:
         self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
         self.retention_ratios = _retention_ratios(manifest, retention_ratios)
         trie = SidTrie.from_sids(sids.sids)
-        self._ancestry = TrieAncestry(trie)
+        self._ancestry = Ancestry(trie)
         self._trie = trie.to(self.device)
         self._buckets = _length_buckets(manifest.model.max_history_items)
 
@@ -216,14 +218,14 @@ class Engine:
         items = query.history if query.exclude_seen else ()
         return np.unique(np.asarray(items, dtype=np.int64))
 
-    def _exclusions(self, seen: Sequence[npt.NDArray[np.int64]]) -> Exclusions:
+    def _exclusions(self, seen: Sequence[npt.NDArray[np.int64]]) -> Rules:
         """A leaf is closed when every item of its bucket was seen."""
         rows = []
         sizes = np.diff(self.sids.leaf_offsets)
         for items in seen:
             leaves, counts = np.unique(self.sids.leaf_of_item[items], return_counts=True)
             rows.append(self._ancestry.dead_nodes(leaves[counts == sizes[leaves]]))
-        return Exclusions.from_rows(rows, self.sids.num_levels, self.device)
+        return Rules(excluded=NodeSets.from_rows(rows, self.sids.num_levels, self.device))
 
 
 def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:

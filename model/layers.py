@@ -141,19 +141,23 @@ def attend_tail(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tens
     """Attention of each beam over its own few decoded codes.
 
     Args:
-        query: (batch, beams, heads, d_kv).
-        key: (batch, beams, tail, heads, d_kv).
+        query: (batch, beams, tokens, heads, d_kv), the newest codes.
+        key: (batch, beams, tail, heads, d_kv), with the newest codes at the end.
         value: same shape as key.
-        bias: (tail, heads), added to the scores.
+        bias: (tokens, tail, heads), added to the scores; later codes are not looked at.
 
     Returns:
-        (batch, beams, heads, d_kv).
+        (batch, beams, tokens, heads, d_kv).
     """
-    if key.shape[2] == 1:
-        return value[:, :, 0]
-    scores = (query[:, :, None] * key).sum(dim=-1) + bias
-    weights = scores.float().softmax(dim=2).to(value.dtype)
-    return (weights[..., None] * value).sum(dim=2)
+    tokens, tail = query.shape[2], key.shape[2]
+    if tail == 1:
+        return value
+    mixed = []
+    for place, reach in enumerate(range(tail - tokens + 1, tail + 1)):
+        scores = (query[:, :, place, None] * key[:, :, :reach]).sum(dim=-1) + bias[place, :reach]
+        weights = scores.float().softmax(dim=2).to(value.dtype)
+        mixed.append((weights[..., None] * value[:, :, :reach]).sum(dim=2))
+    return torch.stack(mixed, dim=2)
 
 
 class FeedForward(nn.Module):

@@ -137,20 +137,21 @@ class Qwen(Backbone):
     ) -> tuple[Tensor, Tensor]:
         """See Backbone."""
         assert prompt.last is not None
-        hidden: Tensor = self.embedding(codes + self.token_ranges[level - 1][0])
-        turn = rotary(prompt.last[1] + level - 1, self.config)
+        batch, beams, count = codes.shape
+        hidden: Tensor = self.embedding(self.tokens(codes, level - 1)).flatten(1, 2)
+        places = torch.arange(level - 1, level - 1 + count, device=codes.device)
+        turn = rotary((prompt.last[1] + places).repeat(1, beams), self.config)
         remembered = []
         for index, block in enumerate(self._blocks()):
             query, key, value = block.project(hidden, turn)
-            now = torch.stack((key, value))
-            own = now[:, :, :, None]
-            if past is not None:
-                own = torch.cat((past[index], own), dim=3)
+            query = query.view(batch, beams, count, *query.shape[2:])
+            now = torch.stack((key, value)).view(2, batch, beams, count, *key.shape[2:])
+            own = now if past is None else torch.cat((past[index], now), dim=3)
             memory, bias = prompt.memory[index], prompt.biases[index]
             mixed = block.attention.over_tail(query, memory, bias, own[0], own[1])
-            hidden = block.finish(hidden, mixed)
+            hidden = block.finish(hidden, mixed.flatten(1, 2))
             remembered.append(now)
-        return self.norm(hidden), torch.stack(remembered)
+        return self.norm(hidden).view(batch, beams, count, -1), torch.stack(remembered)
 
     def _read(
         self, tokens: Tensor, mask: Tensor, ratio: float

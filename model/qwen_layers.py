@@ -1,7 +1,7 @@
 """Qwen parts: rotary positions, grouped-query attention, SwiGLU.
 
 Shape words: batch, seq (queries), keys, heads (of queries), kv_heads, group (query heads per
-key-value head), d_kv, beams, tail (codes decoded so far), d_model.
+key-value head), d_kv, beams, tail (codes decoded so far), tokens (the newest of them), d_model.
 """
 
 import math
@@ -90,32 +90,36 @@ class GroupedAttention(nn.Module):
         """Attention of every beam over the shared prompt and its own few codes.
 
         Args:
-            query: (batch, beams, heads, d_kv), scaled.
+            query: (batch, beams, tokens, heads, d_kv), scaled; the newest codes.
             memory: (2, batch, kv_heads, keys, d_kv) of the prompt.
             bias: (batch, 1, 1, keys).
-            key: (batch, beams, tail, kv_heads, d_kv) of the beam itself.
+            key: (batch, beams, tail, kv_heads, d_kv) of the beam itself, the newest at the end.
             value: same shape as key.
 
         Returns:
-            (batch, beams, d_model).
+            (batch, beams, tokens, d_model).
         """
-        batch, beams, heads, d_kv = query.shape
-        kv_heads = memory.shape[2]
-        grouped = query.view(batch, beams, kv_heads, -1, d_kv)
-        rows = grouped.transpose(1, 2).reshape(batch, kv_heads, -1, d_kv)
+        batch, beams, count, heads, d_kv = query.shape
+        kv_heads, tail = memory.shape[2], key.shape[2]
+        grouped = query.view(batch, beams, count, kv_heads, -1, d_kv)
+        rows = grouped.permute(0, 3, 1, 2, 4, 5).reshape(batch, kv_heads, -1, d_kv)
         shared = rows @ memory[0].transpose(-1, -2) + bias
-        shared = shared.view(batch, kv_heads, beams, -1, shared.shape[-1])
-        own = torch.einsum("bkhgd,bkthd->bhkgt", grouped, key)
+        shared = shared.view(batch, kv_heads, beams, count, -1, shared.shape[-1])
+        own = torch.einsum("bknhgd,bkthd->bhkngt", grouped, key)
+        if count > 1:
+            places = torch.arange(tail, device=query.device)
+            later = places > places[tail - count :, None]
+            own = own.masked_fill(later[:, None], torch.finfo(own.dtype).min / 2)
         weights = torch.cat((shared, own), dim=-1).float().softmax(dim=-1).to(query.dtype)
         split = shared.shape[-1]
         mixed = weights[..., :split].reshape(batch, kv_heads, -1, split) @ memory[1]
-        mixed = mixed.view(batch, kv_heads, beams, -1, d_kv).transpose(1, 2)
-        mixed = mixed + torch.einsum("bhkgt,bkthd->bkhgd", weights[..., split:], value)
-        return self.join(mixed.reshape(batch, beams, heads, d_kv))
+        mixed = mixed.view(batch, kv_heads, beams, count, -1, d_kv).permute(0, 2, 3, 1, 4, 5)
+        mixed = mixed + torch.einsum("bhkngt,bkthd->bknhgd", weights[..., split:], value)
+        return self.join(mixed.reshape(batch, beams, count, heads, d_kv))
 
     def join(self, mixed: Tensor) -> Tensor:
-        """(batch, seq, heads, d_kv) -> (batch, seq, d_model)."""
-        joined: Tensor = self.out(mixed.flatten(2))
+        """(..., heads, d_kv) -> (..., d_model)."""
+        joined: Tensor = self.out(mixed.flatten(-2))
         return joined
 
 

@@ -65,12 +65,15 @@ class T5(Backbone):
     def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
         """See Backbone; the decoder reads BOS."""
         batch = prompt.biases[0].shape[0]
-        begin = torch.full((batch, 1), BOS, device=prompt.biases[0].device)
-        return self.decoder.step(self.embedding(begin), None, prompt.memory, prompt.biases[0])
+        begin = torch.full((batch, 1, 1), BOS, device=prompt.biases[0].device)
+        states, now = self.decoder.step(
+            self.embedding(begin), None, prompt.memory, prompt.biases[0]
+        )
+        return states[:, :, 0], now[:, :, :, :, 0]
 
     def step(
         self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
         """See Backbone."""
-        hidden = self.embedding(codes + self.token_ranges[level - 1][0])
+        hidden = self.embedding(self.tokens(codes, level - 1))
         return self.decoder.step(hidden, past, prompt.memory, prompt.biases[0])

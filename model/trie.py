@@ -2,18 +2,34 @@
 
 Nodes of level l are the distinct prefixes of l + 1 codes in ascending order, numbered from 0; the
 nodes of the last level are the leaves. Children of one node are therefore neighbours, and a lower
-node number means a smaller semantic ID. Shape words: batch, beams, children.
+node number means a smaller semantic ID. Shape words: batch, beams, places (of a flat list of
+candidates), leaves.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-NO_NODE = np.iinfo(np.int32).max
+MAX_COUNTED = 4096
+"""How many of a level's widest nodes are counted one by one."""
+
+Codes = npt.NDArray[np.int32]
+
+
+class Spread(NamedTuple):
+    """Ranges of nodes, one per beam, as one flat list per row.
+
+    nodes: (batch, places) int64; owners: (batch, places) int64, the beam each belongs to; exists:
+    (batch, places) bool, False = filler behind the last one.
+    """
+
+    nodes: Tensor
+    owners: Tensor
+    exists: Tensor
 
 
 @dataclass(frozen=True)
@@ -24,22 +40,25 @@ class SidTrie:
         first_child: per level, (nodes of the level above + 1,) int32; node p of the level above
             owns the nodes first_child[p] : first_child[p + 1]. The level above level 0 is the root.
         codes: per level, (nodes,) int32, the last code of each prefix.
-        max_children: per level, how many children its widest parent has.
+        sids: (leaves, num_levels) int32, the leaves' codes.
+        most_children: per level, how many children the widest 1, 2, 3, ... parents have together:
+            no beams can have more, as they are distinct. One wide node widens no other's share.
+        most_leaves: per level, the same for leaves below the level's own nodes.
     """
 
     first_child: tuple[Tensor, ...]
     codes: tuple[Tensor, ...]
-    max_children: tuple[int, ...]
+    sids: Tensor
+    most_children: tuple[npt.NDArray[np.int64], ...]
+    most_leaves: tuple[npt.NDArray[np.int64], ...]
 
     @classmethod
-    def from_sids(cls, sids: npt.NDArray[np.int32]) -> "SidTrie":
+    def from_sids(cls, sids: Codes) -> Self:
         """Build from (num_leaves, num_levels) distinct semantic IDs in ascending order."""
         if len(sids) == 0:
             raise ValueError("a trie needs at least one semantic ID")
         num_leaves, num_levels = sids.shape
-        first_child: list[Tensor] = []
-        codes: list[Tensor] = []
-        widest: list[int] = []
+        first_child, codes, children, leaves = [], [], [], []
         is_new = np.zeros(num_leaves, dtype=bool)
         is_new[0] = True
         parent_starts = np.zeros(1, dtype=np.int64)
@@ -49,9 +68,11 @@ class SidTrie:
             offsets = np.append(np.searchsorted(starts, parent_starts), len(starts))
             first_child.append(torch.from_numpy(offsets.astype(np.int32)))
             codes.append(torch.from_numpy(sids[starts, level].astype(np.int32)))
-            widest.append(int(np.diff(offsets).max()))
+            children.append(widest_together(np.diff(offsets)))
+            leaves.append(widest_together(np.diff(starts, append=num_leaves)))
             parent_starts = starts
-        return cls(tuple(first_child), tuple(codes), tuple(widest))
+        whole = torch.from_numpy(np.ascontiguousarray(sids, dtype=np.int32))
+        return cls(tuple(first_child), tuple(codes), whole, tuple(children), tuple(leaves))
 
     @property
     def num_levels(self) -> int:
@@ -61,92 +82,76 @@ class SidTrie:
     @property
     def num_leaves(self) -> int:
         """Distinct semantic IDs."""
-        return len(self.codes[-1])
+        return len(self.sids)
 
     def to(self, device: torch.device | str) -> "SidTrie":
         """The same trie on another device."""
         return SidTrie(
             tuple(offsets.to(device) for offsets in self.first_child),
             tuple(codes.to(device) for codes in self.codes),
-            self.max_children,
+            self.sids.to(device),
+            self.most_children,
+            self.most_leaves,
         )
 
-    def children(self, level: int, parents: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes of `level` below the given nodes of the level above.
+    def children(self, level: int, parents: Tensor) -> Spread:
+        """The nodes of `level` below the given nodes of the level above.
 
         Args:
             level: level of the children.
             parents: (batch, beams) int64 nodes of the level above; at level 0 all are 0, the root.
-
-        Returns:
-            (batch, beams, max_children[level]) int64 nodes, and the mask of those that exist.
+                Distinct in each row, as far as it matters that no child is left out.
         """
         offsets = self.first_child[level]
         start, end = offsets[parents].long(), offsets[parents + 1].long()
-        reach = torch.arange(self.max_children[level], device=parents.device)
-        nodes = start[..., None] + reach
-        exists = nodes < end[..., None]
-        return nodes.clamp(max=len(self.codes[level]) - 1), exists
+        room = together(self.most_children[level], parents.shape[1])
+        return spread(start, end, room, len(self.codes[level]))
+
+    def leaves_below(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The first leaf below each node of `level`, and the one behind its last."""
+        start, end = nodes, nodes + 1
+        for offsets in self.first_child[level + 1 :]:
+            start, end = offsets[start].long(), offsets[end].long()
+        return start, end
 
 
-class TrieAncestry:
-    """Host-side view of the trie that turns excluded leaves into excluded nodes of every level."""
-
-    def __init__(self, trie: SidTrie) -> None:
-        self._first_child = [offsets.cpu().numpy() for offsets in trie.first_child]
-
-    def dead_nodes(self, dead_leaves: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        """Nodes without a living leaf, per level.
-
-        Args:
-            dead_leaves: distinct leaves that must not be found, ascending.
-
-        Returns:
-            per level, ascending nodes all of whose leaves are dead.
-        """
-        dead = [dead_leaves]
-        for offsets in reversed(self._first_child[1:]):
-            parents = np.searchsorted(offsets, dead[-1], side="right") - 1
-            candidates, num_dead = np.unique(parents, return_counts=True)
-            num_children = offsets[candidates + 1] - offsets[candidates]
-            dead.append(candidates[num_dead == num_children])
-        return dead[::-1]
-
-
-@dataclass(frozen=True)
-class Exclusions:
-    """Nodes that must not be entered, for each row of a batch.
+def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
+    """List the nodes start : end of every beam, one beam after the other.
 
     Args:
-        nodes: per level, (batch, width) int64 ascending, filled up with NO_NODE; a width of 0
-            means that nothing is excluded at this level.
+        start: (batch, beams) int64.
+        end: same shape.
+        places: length of the list; what does not fit is left out.
+        num_nodes: filler stays below this number.
     """
+    batch, beams = start.shape
+    place = torch.arange(places, device=start.device)
+    if beams == 1:
+        nodes = start + place
+        exists = nodes < end
+        owners = torch.zeros_like(nodes)
+    else:
+        counts = end - start
+        ends = counts.cumsum(1)
+        owners = torch.searchsorted(ends, place.expand(batch, -1).contiguous(), right=True)
+        exists = owners < beams
+        owners = owners.clamp(max=beams - 1)
+        nodes = (end - ends).gather(1, owners) + place
+    return Spread(nodes.clamp(max=num_nodes - 1), owners, exists)
 
-    nodes: tuple[Tensor, ...]
 
-    @classmethod
-    def from_rows(
-        cls,
-        rows: Sequence[Sequence[npt.NDArray[np.int64]]],
-        num_levels: int,
-        device: torch.device | str = "cpu",
-    ) -> "Exclusions":
-        """Stack each row's dead nodes per level; widths are rounded up to powers of two."""
-        per_level = []
-        for level in range(num_levels):
-            widest = max((len(row[level]) for row in rows), default=0)
-            width = 1 << (widest - 1).bit_length() if widest else 0
-            nodes = np.full((len(rows), width), NO_NODE, dtype=np.int64)
-            for padded, row in zip(nodes, rows, strict=True):
-                padded[: len(row[level])] = row[level]
-            per_level.append(torch.from_numpy(nodes).to(device))
-        return cls(tuple(per_level))
+def widest_together(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(at most MAX_COUNTED,): sums of the 1, 2, 3, ... largest counts."""
+    if len(counts) > MAX_COUNTED:
+        counts = np.partition(counts, len(counts) - MAX_COUNTED)[-MAX_COUNTED:]
+    return np.cumsum(np.sort(counts)[::-1], dtype=np.int64)
 
-    def contain(self, level: int, nodes: Tensor) -> Tensor | None:
-        """Which of (batch, ...) nodes are excluded; None if nothing is at this level."""
-        dead = self.nodes[level]
-        if dead.shape[1] == 0:
-            return None
-        flat = nodes.flatten(1)
-        place = torch.searchsorted(dead, flat).clamp(max=dead.shape[1] - 1)
-        return (dead.gather(1, place) == flat).view(nodes.shape)
+
+def together(most: npt.NDArray[np.int64], num_nodes: int) -> int:
+    """The most that `num_nodes` distinct nodes have together."""
+    counted = len(most)
+    if num_nodes <= counted:
+        return int(most[num_nodes - 1])
+    if counted < MAX_COUNTED:
+        return int(most[-1])
+    return int(most[-1] + (num_nodes - counted) * (most[-1] - most[-2]))

@@ -90,9 +90,8 @@ def test_decoding_with_a_cache_computes_what_transformers_computes(
     states, past = ours.start(prompt)
     found = [ours.logits(states[:, 0], 0)]
     for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, level - 1 : level].long(), level)
-        found.append(ours.logits(states[:, 0], level))
-        now = now[..., None, :, :]
+        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
+        found.append(ours.logits(states[:, 0, 0], level))
         past = now if past is None else torch.cat((past, now), dim=4)
 
     for level, expected in enumerate(expected_scores(extended(reference, ours), ours)):

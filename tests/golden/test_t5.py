@@ -151,9 +151,24 @@ def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
     assert now is not None
     found, past = [states[:, 0]], now[..., None, :, :]
     for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, level - 1 : level].long(), level)
-        found.append(states[:, 0])
-        past = torch.cat((past, now[..., None, :, :]), dim=4)
+        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
+        found.append(states[:, 0, 0])
+        past = torch.cat((past, now), dim=4)
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
     assert_close(torch.stack(found, dim=1), expected)
+
+
+@torch.inference_mode()
+def test_codes_fed_at_once_compute_what_steps_compute() -> None:
+    """All codes of an answer in one pass: the same states, and the same to remember."""
+    ours = random_t5()
+    tokens, mask, codes = batch(ours.config)
+    prompt = ours.prompt(tokens, mask)
+    _, now = ours.start(prompt)
+    assert now is not None
+
+    states, _ = ours.step(prompt, now[..., None, :, :], codes[:, None, :2].long(), 1)
+
+    expected = ours.decode(ours.prompt(tokens, mask), codes.long())
+    assert_close(states[:, 0], expected[:, 1:])

@@ -6,11 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.ancestry import Ancestry
 from model.backbone import Backbone
-from model.beam_search import Beams, beam_search, ranking_keys
+from model.beam_search import Beams, beam_search
+from model.candidates import ranking_keys
 from model.config import ModelConfig
+from model.rules import NodeSets, Rules
 from model.semantic_id import SidTable
-from model.trie import Exclusions, SidTrie, TrieAncestry
+from model.trie import SidTrie
 from tests.factories import random_model, tiny_config, tiny_qwen
 from tests.strategies import sid_tables
 
@@ -76,7 +79,7 @@ def test_excluded_leaves_are_never_entered(table: SidTable, seed: int, data: st.
     trie = SidTrie.from_sids(table.sids)
     leaves = st.sets(st.sampled_from(range(trie.num_leaves)))
     dead = [sorted(data.draw(leaves)) for _ in range(2)]
-    ancestry = TrieAncestry(trie)
+    ancestry = Ancestry(trie)
     rows = [ancestry.dead_nodes(np.array(row, dtype=np.int64)) for row in dead]
 
     beams = beam_search(
@@ -84,7 +87,7 @@ def test_excluded_leaves_are_never_entered(table: SidTable, seed: int, data: st.
         model.prompt(*histories(table, model.config)),
         trie,
         1000,
-        Exclusions.from_rows(rows, table.num_levels),
+        Rules(excluded=NodeSets.from_rows(rows, table.num_levels)),
     )
 
     for row in range(2):

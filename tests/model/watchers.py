@@ -10,9 +10,11 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.ancestry import Ancestry
 from model.beam_search import Beams, beam_search
 from model.config import PruningConfig, QwenConfig, T5Config
-from model.trie import NO_NODE, Exclusions, SidTrie, TrieAncestry
+from model.rules import NO_NODE, NodeSets, Quota, Rules, Share
+from model.trie import SidTrie
 from tests.factories import history_batch, random_model, random_table, tiny_config, tiny_qwen
 
 Config = T5Config | QwenConfig
@@ -136,19 +138,29 @@ def request(
             history_batch(list(lengths), seed), separator=config.separator, num_items=12
         )
     )
-    exclusions = random_exclusions(trie, len(lengths), seed, device)
+    rules = random_rules(trie, len(lengths), seed, device)
     moved = trie.to(device)
 
     def run() -> Beams:
-        return beam_search(model, model.prompt(tokens, mask), moved, BEAMS, exclusions)
+        prompt = model.prompt(tokens, mask)
+        return beam_search(model, prompt, moved, BEAMS, rules, host_reads=False)
 
     return run
 
 
-def random_exclusions(trie: SidTrie, rows: int, seed: int, device: str) -> Exclusions:
-    """Three leaves that each row must not find; all levels are as wide as the bucket's."""
+def random_rules(trie: SidTrie, rows: int, seed: int, device: str) -> Rules:
+    """Every rule there is: seen leaves, a filter, a boost and a quota; shapes do not vary."""
     random = np.random.default_rng(seed)
-    ancestry = TrieAncestry(trie)
+    ancestry = Ancestry(trie)
     dead = [np.sort(random.choice(trie.num_leaves, 3, replace=False)) for _ in range(rows)]
-    found = Exclusions.from_rows([ancestry.dead_nodes(row) for row in dead], 3, device)
-    return Exclusions(tuple(F.pad(x, (0, 4 - x.shape[1]), value=NO_NODE) for x in found.nodes))
+    found = NodeSets.from_rows([ancestry.dead_nodes(row) for row in dead], 3, device)
+    excluded = NodeSets(tuple(F.pad(x, (0, 4 - x.shape[1]), value=NO_NODE) for x in found.nodes))
+    alive = ancestry.marks_above(random.random(trie.num_leaves) < 0.7)
+    boosts = ancestry.most_below(random.random(trie.num_leaves, dtype=np.float32))
+    first = torch.zeros(1, dtype=torch.int64, device=device)
+    return Rules(
+        excluded=excluded,
+        alive=(Share(first, tuple(torch.from_numpy(x).to(device) for x in alive)),),
+        biases=(Share(None, tuple(torch.from_numpy(x).to(device) for x in boosts)),),
+        quota=Quota(*(torch.full((rows, 1), n, device=device) for n in (1, 2))),
+    )

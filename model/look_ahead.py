@@ -1,0 +1,107 @@
+"""Reading several levels in one pass, where the beams have few leaves left.
+
+Deep in a trie most prefixes have one continuation. Then the codes of all leaves below the beams
+are fed at once instead of a step per level; every leaf's log-probabilities are known, and the
+search goes on by looking them up. It keeps and drops what it would have, step by step.
+Shape words: batch, beams, places (leaves below the beams, flat), levels (from here to the last).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from model.backbone import Backbone, Prompt
+from model.tail import Tail
+from model.trie import SidTrie, Spread, spread, together
+
+STEP_COST = 32
+"""What one more pass through the decoder costs, in rows that it could read instead."""
+
+
+@dataclass(frozen=True)
+class LookAhead:
+    """Log-probabilities of all leaves below some beams.
+
+    Args:
+        first_level: the level that was predicted first.
+        log_probs: (batch, places, levels) float32.
+        shift: (batch, beams) int64; leaf number + shift of the beam above it = its place.
+    """
+
+    first_level: int
+    log_probs: Tensor
+    shift: Tensor
+
+    def terms(self, trie: SidTrie, children: Spread, level: int) -> Tensor:
+        """(batch, places) float32: log-probability of each child's code."""
+        leaf, _ = trie.leaves_below(level, children.nodes)
+        place = leaf + self.shift.gather(1, children.owners)
+        place = place.clamp(0, self.log_probs.shape[1] - 1)  # filler points anywhere
+        return self.log_probs[..., level - self.first_level].gather(1, place)
+
+    def follow(self, parents: Tensor) -> "LookAhead":
+        """The same for the beams that came from (batch, beams) `parents`."""
+        return replace(self, shift=self.shift.gather(1, parents))
+
+
+def num_leaves_ahead(trie: SidTrie, level: int, nodes: Tensor, host_reads: bool) -> int:
+    """Places for all leaves below the beams if reading them in one pass is cheaper; else 0.
+
+    Args:
+        trie: the leaves that exist.
+        level: the next to predict.
+        nodes: (batch, beams) beams of the level above.
+        host_reads: count the leaves; else take the most that so many nodes can have.
+    """
+    levels = trie.num_levels - level
+    if levels < 2:
+        return 0
+    batch, beams = nodes.shape
+    places = together(trie.most_leaves[level - 1], beams)
+    if host_reads:
+        start, end = trie.leaves_below(level - 1, nodes)
+        places = min(places, _rounded_up(int((end - start).sum(dim=1).max())))
+    extra = batch * (places - beams) * levels
+    return places if extra <= STEP_COST * (levels - 1) else 0
+
+
+def _rounded_up(places: int) -> int:
+    """To a power of two or the step between, so that few shapes occur."""
+    power = 1 << max(0, places - 1).bit_length()
+    return 3 * power // 4 if places <= 3 * power // 4 else power
+
+
+def look_ahead(
+    model: Backbone,
+    prompt: Prompt,
+    trie: SidTrie,
+    tail: Tail,
+    nodes: Tensor,
+    level: int,
+    places: int,
+) -> LookAhead:
+    """Read the codes of all leaves below the beams.
+
+    Args:
+        model: in eval mode.
+        prompt: the histories.
+        trie: the leaves that exist.
+        tail: what the beams decoded so far.
+        nodes: (batch, beams) beams of the level above.
+        level: the next to predict.
+        places: at least as many as there are leaves below the beams of any row.
+    """
+    start, end = trie.leaves_below(level - 1, nodes)
+    leaves, owners, _ = spread(start, end, places, trie.num_leaves)
+    codes = trie.sids[leaves].long()
+    states, _ = model.step(prompt, tail.gather(owners), codes[..., level - 1 : -1], level)
+    log_probs = [
+        model.logits(states[:, :, n], level + n).float().log_softmax(dim=-1)
+        for n in range(states.shape[2])
+    ]
+    terms = [
+        table.gather(2, codes[..., level + n, None])[..., 0] for n, table in enumerate(log_probs)
+    ]
+    ends = (end - start).cumsum(1)
+    return LookAhead(level, torch.stack(terms, dim=2), ends - end)
