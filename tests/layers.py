@@ -11,6 +11,7 @@ LAYERS = {
         "catalog",
         "semantic_id",
         "placement",
+        "sid_sort",
         "trie",
         "ancestry",
         "rules",
