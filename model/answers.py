@@ -1,6 +1,6 @@
 """From beams to answers: found leaves become items, kept tokens become an explanation."""
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from model.beam_search import Beams
 from model.pruning import Cut
 from model.queries import Query, RankedItem
+from model.row_rules import RowRules
 from model.semantic_id import SidTable
 
 
@@ -17,48 +18,78 @@ from model.semantic_id import SidTable
 class Found:
     """Beams as plain numbers, fetched from the device once."""
 
-    leaves: list[list[int]]
-    scores: list[list[float]]
-    terms: list[list[list[float]]]
-    lost: list[float]
+    leaves: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    terms: npt.NDArray[np.float32]
+    lost: npt.NDArray[np.float32]
 
     @classmethod
     def from_device(cls, beams: Beams) -> Self:
         """Wait for the search to finish."""
         return cls(
-            beams.leaves.tolist(),
-            beams.scores.tolist(),
-            beams.level_log_probs.tolist(),
-            beams.lost.tolist(),
+            beams.leaves.cpu().numpy(),
+            beams.scores.cpu().numpy(),
+            beams.level_log_probs.cpu().numpy(),
+            beams.lost.cpu().numpy(),
         )
 
-    def is_proved(self, row: int, limit: int) -> bool:
+    def is_proved(self, row: int, items: list[RankedItem], limit: int) -> bool:
         """Whether no leaf outside the beam can be among the row's best `limit`.
 
-        A prefix scores at least as much as any leaf below it. So when the best prefix that was
-        dropped scores less than the last leaf that counts, nothing of worth was dropped.
+        A prefix ranks at least as high as any leaf below it. So when the best prefix that was
+        dropped ranks below the last item that counts, nothing of worth was dropped.
         """
-        last = min(limit, len(self.scores[row])) - 1
-        return self.lost[row] == -np.inf or self.lost[row] < self.scores[row][last]
+        if self.lost[row] == -np.inf:
+            return True
+        return len(items) == limit and self.lost[row] < items[-1].score + items[-1].boost
 
 
 def open_leaves(
-    sids: SidTable, found: Found, row: int, query: Query, seen: npt.NDArray[np.int64]
-) -> Iterator[RankedItem]:
+    sids: SidTable, found: Found, row: int, query: Query, rules: RowRules
+) -> list[RankedItem]:
     """The items of one row's leaves, best first: several items may share a semantic ID."""
-    remaining = query.limit
-    closed = frozenset(seen.tolist())
-    rows = zip(found.leaves[row], found.scores[row], found.terms[row], strict=True)
-    for leaf, score, terms in rows:
-        first, end = sids.leaf_offsets[leaf : leaf + 2]
-        for item in sids.items_by_leaf[first:end].tolist():
-            if remaining == 0 or score == -np.inf:
-                return
-            if item in closed:
-                continue
-            remaining -= 1
-            sid = tuple(sids.sids[leaf].tolist())
-            yield RankedItem(item, score, sid, tuple(terms) if query.explain else None)
+    leaves = sids.leaves
+    real = np.flatnonzero(found.scores[row] > -np.inf)
+    number = found.leaves[row][real]
+    starts, ends = leaves.offsets[number], leaves.offsets[number + 1]
+    place = np.repeat(real, ends - starts)
+    items = np.concatenate(
+        [leaves.items[start:end] for start, end in zip(starts, ends, strict=True)]
+        or [leaves.items[:0]]
+    ).astype(np.int64)
+    opened = rules.is_open(items)
+    items, place = items[opened], place[opened]
+    scores = found.scores[row][place]
+    boosts = np.zeros_like(scores) if rules.biases is None else rules.biases.items[items]
+    order = np.lexsort((found.leaves[row][place], -(scores + boosts)))
+    chosen = _first(order.tolist(), sids.codes, items, query)
+    return [
+        RankedItem(
+            item_index=int(items[n]),
+            score=float(scores[n]),
+            sid=tuple(sids.codes[items[n]].tolist()),
+            level_log_probs=tuple(found.terms[row][place[n]].tolist()) if query.explain else None,
+            boost=float(boosts[n]),
+        )
+        for n in chosen
+    ]
+
+
+def _first(
+    order: list[int], codes: npt.NDArray[np.int32], items: npt.NDArray[np.int64], query: Query
+) -> list[int]:
+    """As many as asked for, not more alike than asked for."""
+    if query.diversity is None:
+        return order[: query.limit]
+    length, most = query.diversity.prefix_length, query.diversity.max_items
+    alike: Counter[bytes] = Counter()
+    chosen: list[int] = []
+    for n in order:
+        prefix = codes[items[n], :length].tobytes()
+        if len(chosen) < query.limit and alike[prefix] < most:
+            alike[prefix] += 1
+            chosen.append(n)
+    return chosen
 
 
 def kept_items(

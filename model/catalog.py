@@ -1,7 +1,7 @@
 """Catalog: what the items are called and how popular they are; row = item_index, from 0."""
 
-from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,44 +9,45 @@ import polars as pl
 
 from model.errors import ModelError
 
-COLUMNS = ("item_id", "title", "popularity")
+COLUMNS = {"item_id": pl.String, "title": pl.String, "popularity": pl.Int64}
 
 
-@dataclass(frozen=True)
 class Catalog:
-    """Item ids, titles, training popularity, and every other column as attributes."""
+    """Item ids, titles, training popularity, and every other column as attributes.
 
-    item_ids: list[str]
-    titles: list[str | None]
-    popularity: npt.NDArray[np.int64]
-    attributes: pl.DataFrame
+    It grows at its end; no item ever changes its index.
+    """
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        """Keep a frame as `from_frame` makes it."""
+        self.frame = frame
+        self.item_ids: list[str] = frame["item_id"].to_list()
+        self.titles: list[str | None] = frame["title"].to_list()
+        self._by_popularity: npt.NDArray[np.int64] | None = None
 
     @classmethod
-    def from_frame(cls, frame: pl.DataFrame) -> "Catalog":
+    def from_frame(cls, frame: pl.DataFrame) -> Self:
         """Read a frame with the columns item_id, title, popularity and any attributes."""
         missing = [column for column in COLUMNS if column not in frame.columns]
         if missing:
             raise ModelError(f"the catalog lacks the column {missing[0]!r}")
         if frame["item_id"].n_unique() != frame.height:
             raise ModelError("the catalog holds an item_id twice")
-        return cls(
-            item_ids=frame["item_id"].cast(pl.String).to_list(),
-            titles=frame["title"].cast(pl.String).to_list(),
-            popularity=frame["popularity"].cast(pl.Int64).to_numpy().copy(),
-            attributes=frame.drop(COLUMNS),
-        )
+        attributes = [name for name in frame.columns if name not in COLUMNS]
+        columns = [pl.col(name).cast(dtype) for name, dtype in COLUMNS.items()]
+        return cls(frame.select(*columns, *attributes))
 
     def to_frame(self) -> pl.DataFrame:
         """The inverse of from_frame."""
-        columns = {
-            "item_id": pl.Series(self.item_ids, dtype=pl.String),
-            "title": pl.Series(self.titles, dtype=pl.String),
-            "popularity": pl.Series(self.popularity),
-        }
-        return pl.DataFrame(columns).hstack(self.attributes)
+        return self.frame
 
     def __len__(self) -> int:
         return len(self.item_ids)
+
+    @property
+    def popularity(self) -> npt.NDArray[np.int64]:
+        """(num_items,): interactions in training."""
+        return self.frame["popularity"].to_numpy()
 
     @cached_property
     def _index(self) -> dict[str, int]:
@@ -56,7 +57,50 @@ class Catalog:
         """The item's row, or None if the catalog does not know it."""
         return self._index.get(item_id)
 
-    @cached_property
+    @property
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """Item indices, most popular first, then in catalog order."""
-        return np.argsort(-self.popularity, kind="stable")
+        if self._by_popularity is None:
+            self._by_popularity = np.argsort(-self.popularity, kind="stable")
+        return self._by_popularity
+
+    def like_its_own(self, items: pl.DataFrame) -> pl.DataFrame:
+        """Items with exactly the catalog's columns, those not given null, popularity 0.
+
+        Raises:
+            ModelError: a column that the catalog has not, or values of another type.
+        """
+        schema = self.frame.schema
+        if unknown := [name for name in items.columns if name not in schema]:
+            known = ", ".join(name for name in schema if name != "popularity")
+            raise ModelError(f"the catalog has no column {unknown[0]!r}; it has {known}")
+        columns = []
+        for name, dtype in schema.items():
+            nothing = 0 if name == "popularity" else None
+            given = items[name] if name in items.columns else pl.repeat(nothing, items.height)
+            try:
+                columns.append(pl.Series(name, given).cast(dtype))
+            except pl.exceptions.PolarsError as error:
+                raise ModelError(f"column {name!r} takes values of type {dtype}") from error
+        return pl.DataFrame(columns)
+
+    def put(self, items: pl.DataFrame) -> None:
+        """Replace what is known of items, or add them at the end.
+
+        Args:
+            items: of `like_its_own`, no item_id twice.
+        """
+        known = pl.Series([self.index_of(item_id) is not None for item_id in items["item_id"]])
+        old, new = items.filter(known), items.filter(~known)
+        if old.height:
+            changed = old.drop("popularity")
+            self.frame = self.frame.update(changed, on="item_id", include_nulls=True)
+        for item_id, title in old.select("item_id", "title").iter_rows():
+            self.titles[self._index[item_id]] = title
+        self.frame = self.frame.vstack(new)
+        for item_id, title in new.select("item_id", "title").iter_rows():
+            self.titles.append(title)
+            self.item_ids.append(item_id)
+            self._index[item_id] = len(self.item_ids) - 1
+        fresh = np.arange(len(self) - new.height, len(self))
+        self._by_popularity = np.append(self.by_popularity, fresh)

@@ -8,20 +8,23 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 
-from model.ancestry import Ancestry
 from model.answers import Found, kept_history, kept_items, open_leaves
 from model.backbone import Backbone
 from model.beam_search import beam_search
 from model.bundle import Bundle, Manifest, load_bundle
 from model.catalog import Catalog
+from model.changes import put_items, remove_items
 from model.errors import ModelError
+from model.explore import among_untried, with_untried
+from model.inventory import Inventory
+from model.placement import Placement, Vectors
 from model.queries import Answer, Query, RankedItem
-from model.rules import NodeSets, Rules
+from model.row_rules import rules_of
 from model.semantic_id import SidTable
-from model.trie import SidTrie
 
 __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 
@@ -63,6 +66,7 @@ class Engine:
         sids: SidTable,
         catalog: Catalog,
         *,
+        placement: Placement | None = None,
         retention_ratios: Collection[float] = (),
     ) -> None:
         """Answer with a model as it is, e.g. in the middle of its training.
@@ -72,25 +76,24 @@ class Engine:
             model: in eval mode whenever `recommend` is called.
             sids: of every item.
             catalog: same items, same order.
+            placement: what new items need to be added.
             retention_ratios: allowed beside the manifest's, to validate them.
         """
         self.manifest = manifest
         self.model = model
-        self.sids = sids
-        self.catalog = catalog
         self.device = model.embedding.weight.device
         self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
         self.retention_ratios = _retention_ratios(manifest, retention_ratios)
-        trie = SidTrie.from_sids(sids.sids)
-        self._ancestry = Ancestry(trie)
-        self._trie = trie.to(self.device)
+        self.inventory = Inventory(sids, catalog, self.device)
+        self._placement = placement
         self._buckets = _length_buckets(manifest.model.max_history_items)
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, *, device: str = "cpu", dtype: Dtype = "float32") -> Self:
         """Build the bundle's model on a device; scores are float32 whatever the dtype."""
         model = bundle.build_model().to(device, getattr(torch, dtype))
-        return cls(bundle.manifest, model, bundle.sids, bundle.catalog)
+        sids, catalog, placement = bundle.sids, bundle.catalog, bundle.placement
+        return cls(bundle.manifest, model, sids, catalog, placement=placement)
 
     @classmethod
     def load(
@@ -118,8 +121,17 @@ class Engine:
         """Answer every query; no answer depends on the others.
 
         Raises:
-            ModelError: an empty history, or a retention ratio outside `retention_ratios`.
+            ModelError: an empty history, a retention ratio outside `retention_ratios`, or a
+                filter expression that is wrong (FilterError).
         """
+        exploring = [place for place, query in enumerate(queries) if query.explore]
+        more = [among_untried(queries[place]) for place in exploring]
+        answers = self._recommend([*queries, *more])
+        for place, untried in zip(exploring, answers[len(queries) :], strict=True):
+            answers[place] = with_untried(queries[place], answers[place], untried)
+        return answers[: len(queries)]
+
+    def _recommend(self, queries: Sequence[Query]) -> list[Answer]:
         groups: dict[Group, list[int]] = defaultdict(list)
         for place, query in enumerate(queries):
             groups[self._group(query)].append(place)
@@ -129,15 +141,35 @@ class Engine:
             answers.update(zip(places, self._answer(group, batch), strict=True))
         return [answers[place] for place in range(len(queries))]
 
-    def popular(self, limit: int, exclude: Collection[int]) -> list[int]:
-        """The most popular items outside `exclude`, for users without a known history."""
-        found: list[int] = []
-        for item in self.catalog.by_popularity:
-            if len(found) == limit:
-                break
-            if item not in exclude:
-                found.append(int(item))
-        return found
+    @property
+    def sids(self) -> SidTable:
+        """The semantic IDs of all items, also of those that came since."""
+        return self.inventory.sids
+
+    @property
+    def catalog(self) -> Catalog:
+        """All items, also those that came since and those that were removed."""
+        return self.inventory.catalog
+
+    def popular(self, query: Query) -> list[int]:
+        """The most popular items that a query's rules allow, for users without a known history.
+
+        Args:
+            query: its history may be empty; boosts and diversity do not count.
+        """
+        _, (rules,) = rules_of(self.inventory, [replace(query, boosts=(), diversity=None)])
+        by_popularity = self.catalog.by_popularity
+        return by_popularity[rules.is_open(by_popularity)][: query.limit].tolist()
+
+    @torch.inference_mode()
+    def put_items(self, items: pl.DataFrame, vectors: Vectors | None = None) -> int:
+        """Add items or change them, for the next request on; see `model.changes.put_items`."""
+        return put_items(self.inventory, self._placement, items, vectors)
+
+    @torch.inference_mode()
+    def remove_items(self, item_ids: Sequence[str]) -> list[str]:
+        """Take items out, for the next request on; returns the ids that are unknown."""
+        return remove_items(self.inventory, item_ids)
 
     def validated_ratio(self, ratio: float | None) -> float | None:
         """The validated retention ratio that is meant, e.g. 1/3 by 0.33; None if there is none.
@@ -195,37 +227,24 @@ class Engine:
             num_items=group.num_items,
         )
         prompt = self.model.prompt(self._tensor(tokens), self._tensor(mask), group.ratio)
-        seen = [self._seen(query) for query in queries]
-        exclusions = self._exclusions(seen)
-        beams = beam_search(self.model, prompt, self._trie, group.beam_width, exclusions)
+        rules, rows = rules_of(self.inventory, queries)
+        beams = beam_search(self.model, prompt, self.inventory.trie, group.beam_width, rules)
         found = Found.from_device(beams)
         kept = kept_items(prompt.cut, mask, config.tokens_per_item)
         answers = []
         for row, query in enumerate(queries):
+            items = open_leaves(self.sids, found, row, query, rows[row])
             answer = Answer(
-                items=list(open_leaves(self.sids, found, row, query, seen[row])),
+                items=items,
                 tokens_in=int(mask[row].sum()),
                 tokens_kept=int(kept[row].sum()),
                 kept_history=kept_history(kept[row], len(query.history)) if query.explain else None,
             )
-            answers.append((answer, found.is_proved(row, query.limit)))
+            answers.append((answer, found.is_proved(row, items, query.limit)))
         return answers
 
     def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-    def _seen(self, query: Query) -> npt.NDArray[np.int64]:
-        items = query.history if query.exclude_seen else ()
-        return np.unique(np.asarray(items, dtype=np.int64))
-
-    def _exclusions(self, seen: Sequence[npt.NDArray[np.int64]]) -> Rules:
-        """A leaf is closed when every item of its bucket was seen."""
-        rows = []
-        sizes = np.diff(self.sids.leaf_offsets)
-        for items in seen:
-            leaves, counts = np.unique(self.sids.leaf_of_item[items], return_counts=True)
-            rows.append(self._ancestry.dead_nodes(leaves[counts == sizes[leaves]]))
-        return Rules(excluded=NodeSets.from_rows(rows, self.sids.num_levels, self.device))
 
 
 def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:

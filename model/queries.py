@@ -5,6 +5,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 
+MAX_BOOST = 10.0
+"""Most that boosts may add to or take from a score, together."""
+
+
+@dataclass(frozen=True)
+class Boost:
+    """Rank some items higher, or lower; their scores stay what the model says.
+
+    Args:
+        by: added to the score for ranking; at e.g. 0.7 an item ranks as if twice as likely.
+        where: a filter expression that the items match (see model.where); None = all of `items`.
+        items: item indices; None = all that match `where`.
+    """
+
+    by: float
+    where: str | None = None
+    items: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """At most `max_items` items of an answer may share their first `prefix_length` codes."""
+
+    max_items: int
+    prefix_length: int = 1
+
+
 @dataclass(frozen=True)
 class Query:
     """One question to the engine.
@@ -17,6 +44,13 @@ class Query:
         exclude_seen: never answer with an item of `history`.
         explain: fill in level_log_probs and kept_history.
         decode: "beam", or "exact" for what is provably the best of the catalog (slower).
+        where: a filter expression over the catalog's columns (see model.where).
+        allow: the only items to answer with; None = all.
+        deny: items never to answer with.
+        boosts: what ranks higher or lower; several add up, to MAX_BOOST at most.
+        diversity: how many items may be alike.
+        explore: so many of the items, if they exist, are ones that nobody had when the model
+            learned: the best of them take the last places.
     """
 
     history: Sequence[int]
@@ -26,16 +60,26 @@ class Query:
     exclude_seen: bool = True
     explain: bool = False
     decode: Literal["beam", "exact"] = "beam"
+    where: str | None = None
+    allow: tuple[int, ...] | None = None
+    deny: tuple[int, ...] = ()
+    boosts: tuple[Boost, ...] = ()
+    diversity: Diversity | None = None
+    explore: int = 0
 
 
 @dataclass(frozen=True)
 class RankedItem:
-    """One item of an answer; the items of one bucket share its score."""
+    """One item of an answer; the items of one bucket share its score.
+
+    Items are ranked by `score` + `boost`, then by semantic ID.
+    """
 
     item_index: int
     score: float
     sid: tuple[int, ...]
     level_log_probs: tuple[float, ...] | None
+    boost: float = 0.0
 
 
 @dataclass(frozen=True)

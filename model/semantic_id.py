@@ -1,7 +1,6 @@
 """SidTable: item <-> semantic ID <-> tokens.
 
-Shape words: num_items, num_levels, num_leaves (distinct semantic IDs). A *leaf* is a semantic ID's
-rank among all of them in ascending order, which is also its node in the last level of the trie.
+Shape words: num_items, num_levels, num_leaves (distinct semantic IDs; see Leaves).
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import ModelError
+from model.leaves import Leaves
 
 PAD, BOS, SEPARATOR = 0, 1, 2
 NUM_SPECIAL_TOKENS = 3
@@ -27,11 +27,13 @@ class SidTable:
         codes: (num_items, num_levels) int, row = item_index.
         codebook_sizes: codes of each level lie in [0, size).
         popularity: (num_items,) decides the order inside a bucket: popular first.
+        known_leaves: the items' leaves where they need not be found again.
     """
 
     codes: npt.NDArray[np.int32]
     codebook_sizes: tuple[int, ...]
     popularity: Ints
+    known_leaves: Leaves | None = None
 
     def __post_init__(self) -> None:
         if self.codes.ndim != 2 or self.codes.shape[1] != len(self.codebook_sizes):
@@ -60,31 +62,23 @@ class SidTable:
         return len(self.codebook_sizes)
 
     @cached_property
-    def _leaves(self) -> tuple[npt.NDArray[np.int32], Ints]:
-        sids, leaf_of_item = np.unique(self.codes, axis=0, return_inverse=True)
-        return sids.astype(np.int32), leaf_of_item.reshape(-1).astype(np.int64)
+    def leaves(self) -> Leaves:
+        """The distinct semantic IDs, and whose they are."""
+        if self.known_leaves is not None:
+            return self.known_leaves
+        return Leaves.of(self.codes, self.codebook_sizes, self.popularity)
 
     @property
     def sids(self) -> npt.NDArray[np.int32]:
         """(num_leaves, num_levels): the distinct semantic IDs in ascending order."""
-        return self._leaves[0]
+        return self.leaves.sids
 
-    @property
-    def leaf_of_item(self) -> Ints:
-        """(num_items,): which leaf each item belongs to."""
-        return self._leaves[1]
-
-    @cached_property
-    def items_by_leaf(self) -> Ints:
-        """(num_items,): items grouped by leaf, popular first, then by item_index."""
-        order = np.lexsort((np.arange(self.num_items), -self.popularity, self.leaf_of_item))
-        return order.astype(np.int64)
-
-    @cached_property
-    def leaf_offsets(self) -> Ints:
-        """(num_leaves + 1,): leaf i owns items_by_leaf[leaf_offsets[i] : leaf_offsets[i + 1]]."""
-        sizes = np.bincount(self.leaf_of_item, minlength=len(self.sids))
-        return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+    def grown(self, codes: npt.NDArray[np.int32], popularity: Ints) -> "SidTable":
+        """With items added at the end: (added, num_levels) codes and (added,) popularity."""
+        both = np.concatenate((self.codes, codes)).astype(np.int32)
+        popular = np.concatenate((self.popularity, popularity))
+        leaves = self.leaves.grown(both, popular)
+        return SidTable(both, self.codebook_sizes, popular, leaves)
 
     @cached_property
     def _first_token(self) -> Ints:
@@ -99,10 +93,10 @@ class SidTable:
         """The token of code 0 at this level."""
         return int(self._first_token[level])
 
-    @cached_property
-    def item_tokens(self) -> Ints:
-        """(num_items, num_levels): each item's tokens."""
-        return self.codes.astype(np.int64) + self._first_token
+    def tokens_of(self, items: npt.ArrayLike) -> Ints:
+        """(..., num_levels): the tokens of item indices of any shape."""
+        tokens: Ints = self.codes[np.asarray(items)] + self._first_token
+        return tokens
 
     def pack(
         self, histories: Sequence[Sequence[int]], *, separator: bool, num_items: int
@@ -121,7 +115,7 @@ class SidTable:
         for row, history in zip(rows, histories, strict=True):
             newest = history[-num_items:]
             row[: len(newest)] = newest
-        tokens = self.item_tokens[rows]
+        tokens = self.tokens_of(rows)
         if separator:
             ends = np.full((*rows.shape, 1), SEPARATOR, dtype=np.int64)
             tokens = np.concatenate((tokens, ends), axis=-1)

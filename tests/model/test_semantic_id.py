@@ -14,19 +14,21 @@ from tests.strategies import sid_tables
 @given(table=sid_tables())
 def test_every_item_is_found_through_its_leaf(table: SidTable) -> None:
     """Leaf, semantic ID and bucket agree for every item, and buckets share out all items."""
+    leaves = table.leaves
     for item in range(table.num_items):
-        leaf = table.leaf_of_item[item]
-        bucket = table.items_by_leaf[table.leaf_offsets[leaf] : table.leaf_offsets[leaf + 1]]
+        leaf = leaves.of_item[item]
+        bucket = leaves.items[leaves.offsets[leaf] : leaves.offsets[leaf + 1]]
         assert item in bucket
         assert table.sids[leaf].tolist() == table.codes[item].tolist()
-    assert sorted(table.items_by_leaf.tolist()) == list(range(table.num_items))
+    assert sorted(leaves.items.tolist()) == list(range(table.num_items))
 
 
 @given(table=sid_tables())
 def test_a_bucket_lists_popular_items_first(table: SidTable) -> None:
     """Inside a bucket: by popularity, then by item index."""
-    for start, end in zip(table.leaf_offsets[:-1], table.leaf_offsets[1:], strict=True):
-        bucket = table.items_by_leaf[start:end].tolist()
+    leaves = table.leaves
+    for start, end in zip(leaves.offsets[:-1], leaves.offsets[1:], strict=True):
+        bucket = leaves.items[start:end].tolist()
         assert bucket == sorted(bucket, key=lambda item: (-table.popularity[item], item))
 
 
@@ -34,7 +36,7 @@ def test_tokens_of_different_levels_never_meet() -> None:
     """Each level has its own range of tokens behind the special ones."""
     table = SidTable(np.array([[1, 0], [0, 2]], dtype=np.int32), (2, 3), np.zeros(2, dtype=int))
 
-    assert table.item_tokens.tolist() == [[4, 5], [3, 7]]
+    assert table.tokens_of([0, 1]).tolist() == [[4, 5], [3, 7]]
     assert table.vocabulary_size == vocabulary_size((2, 3)) == 8
     assert table.first_token(1) == 5
 
@@ -52,7 +54,7 @@ def test_packed_rows_hold_the_newest_items_oldest_first(
     for row, history in enumerate(histories):
         expected = []
         for item in history[-5:]:
-            expected += table.item_tokens[item].tolist() + [SEPARATOR] * separator
+            expected += table.tokens_of(item).tolist() + [SEPARATOR] * separator
         assert tokens[row][mask[row]].tolist() == expected
         assert tokens[row][len(expected) :].tolist() == [PAD] * (tokens.shape[1] - len(expected))
 
@@ -71,3 +73,21 @@ def test_codes_that_do_not_fit_are_refused(
     """The error names the item, the level and the range."""
     with pytest.raises(ModelError, match=message):
         SidTable(np.array(codes, dtype=np.int32), sizes, np.zeros(1, dtype=np.int64))
+
+
+@given(table=sid_tables(), data=st.data())
+def test_a_grown_table_is_the_table_built_anew(table: SidTable, data: st.DataObject) -> None:
+    """Items put in one by one or together: the same leaves, buckets and offsets as from scratch."""
+    parts = data.draw(st.lists(st.integers(1, 4), max_size=3))
+    grown = SidTable(table.codes[:1], table.codebook_sizes, table.popularity[:1])
+    left = slice(1, None)
+    for size in parts:
+        part = slice(left.start, left.start + size)
+        grown = grown.grown(table.codes[part], table.popularity[part])
+        left = slice(part.stop, None)
+    grown = grown.grown(table.codes[left], table.popularity[left])
+
+    for name in ("sids", "of_item", "items", "offsets"):
+        found, expected = getattr(grown.leaves, name), getattr(table.leaves, name)
+        assert found.tolist() == expected.tolist()
+        assert found.dtype == expected.dtype

@@ -48,7 +48,7 @@ def test_equal_semantic_ids_stay_in_the_order_given(table: SidTable) -> None:
 
     order = sort_codes(table.codes, table.codebook_sizes, popular_first)
 
-    assert order.tolist() == table.items_by_leaf.tolist()
+    assert order.tolist() == table.leaves.items.tolist()
 
 
 @given(given_codes=large_codebooks())

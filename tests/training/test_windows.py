@@ -39,7 +39,7 @@ def test_every_position_with_a_past_is_one_window(rows: list[list[int]]) -> None
     assert len(spans) == len(expected)
     for n, (history, targets) in enumerate(expected):
         tokens = batch.tokens[n][batch.mask[n]].tolist()
-        assert tokens == table.item_tokens[history].reshape(-1).tolist()
+        assert tokens == table.tokens_of(history).reshape(-1).tolist()
         assert batch.exists[n].tolist() == [step < len(targets) for step in range(3)]
         found = batch.targets[n][batch.exists[n]].tolist()
         assert found == table.codes[targets].tolist()
@@ -75,7 +75,7 @@ def test_a_chunk_predicts_each_item_from_those_before_it(
 
     for n, (first, end) in enumerate(spans):
         tokens = batch.tokens[n][batch.mask[n]].tolist()
-        assert tokens == table.item_tokens[items[first:end]].reshape(-1).tolist()
+        assert tokens == table.tokens_of(items[first:end]).reshape(-1).tolist()
         last = int(chunks.histories.offsets[chunks.user_of[first] + 1])
         for i in range(batch.targets.shape[1]):
             wanted = [first + i + 1 + step for step in range(3)]

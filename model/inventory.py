@@ -1,0 +1,156 @@
+"""Inventory: what can be found right now, and the filters and boosts that were made for it.
+
+Items come and go between two batches. A filter is evaluated once and kept by what it says; it
+follows every change. Shape words: num_items, nodes (of one level of the trie).
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.ancestry import Ancestry
+from model.catalog import Catalog
+from model.queries import MAX_BOOST, Boost
+from model.semantic_id import SidTable
+from model.shelf import Shelf, most_per_leaf
+from model.trie import SidTrie
+from model.where import Where, parse
+
+MAX_CACHED_BYTES = 256 << 20
+"""Filters and boosts together; the least recently used go first."""
+
+
+@dataclass(frozen=True)
+class Biases:
+    """What boosts add to each item, and the most of it below each node.
+
+    Args:
+        items: (num_items,) float32.
+        tensors: per level, (nodes,) float32 on the engine's device.
+    """
+
+    items: npt.NDArray[np.float32]
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, on the host or the device."""
+        return self.items.nbytes + sum(level.nbytes for level in self.tensors)
+
+
+class Inventory:
+    """The items of a bundle, and those that came since. Use it from one thread at a time."""
+
+    def __init__(self, sids: SidTable, catalog: Catalog, device: torch.device) -> None:
+        self.catalog = catalog
+        self.device = device
+        self._removed = np.zeros(sids.num_items, dtype=bool)
+        self._index(sids)
+
+    def _index(self, sids: SidTable) -> None:
+        """Take these items; what was made for others is forgotten."""
+        self.sids = sids
+        trie = SidTrie.from_sids(sids.sids)
+        self.ancestry = Ancestry(trie)
+        self.trie = trie.to(self.device)
+        self._cached: OrderedDict[object, Shelf | Biases] = OrderedDict()
+        self._filters: dict[object, Where] = {}
+        self._base = self._make_shelf(~self._removed) if self._removed.any() else None
+
+    def parse(self, where: str) -> Where:
+        """Check a filter expression, or raise FilterError."""
+        return parse(where, self.catalog.frame.schema)
+
+    def is_removed(self, item: int) -> bool:
+        """Whether the item was taken out."""
+        return bool(self._removed[item])
+
+    def add(self, codes: npt.NDArray[np.int32]) -> None:
+        """The catalog's newest items, with (added, num_levels) codes; found from now on.
+
+        The catalog must have them already.
+        """
+        self._removed = np.append(self._removed, np.zeros(len(codes), dtype=bool))
+        self._index(self.sids.grown(codes, np.zeros(len(codes), dtype=np.int64)))
+
+    def set_removed(self, item: int, removed: bool) -> None:
+        """Take an item out, or back in."""
+        if self._removed[item] == removed:
+            return
+        self._removed[item] = removed
+        if self._base is None:
+            self._base = self._make_shelf(~self._removed)
+        else:
+            self._base.change(item, not removed, self.sids.leaves, self.ancestry)
+        row = self.catalog.frame.slice(item, 1)
+        for key, where in self._filters.items():
+            shelf = self._cached[key]
+            assert isinstance(shelf, Shelf)
+            alive = not removed and bool(where.evaluate(row)[0])
+            shelf.change(item, alive, self.sids.leaves, self.ancestry)
+
+    def forget(self) -> None:
+        """Forget all filters and boosts, as the catalog's columns have changed."""
+        self._cached.clear()
+        self._filters.clear()
+
+    def shelf(self, where: str | None) -> Shelf | None:
+        """The items that match and were not removed; None = all there are."""
+        if where is None:
+            return self._base
+        parsed = self.parse(where)
+        shelf = self._cached.get(parsed.key)
+        if shelf is None:
+            marks = parsed.evaluate(self.catalog.frame) & ~self._removed
+            shelf = self._make_shelf(marks)
+            self._filters[parsed.key] = parsed
+        self._keep(parsed.key, shelf)
+        assert isinstance(shelf, Shelf)
+        return shelf
+
+    def biases(self, boosts: Sequence[Boost], where: str | None) -> Biases | None:
+        """What the boosts come to for the items of a filter; None = nothing."""
+        if not boosts:
+            return None
+        key = (where, *boosts)
+        made = self._cached.get(key)
+        if made is None:
+            items = self._boosted(boosts)
+            shelf = self.shelf(where)
+            reached = items if shelf is None else np.where(shelf.items, items, -np.inf)
+            numbers = most_per_leaf(reached.astype(np.float32), self.sids.leaves)
+            levels = self.ancestry.most_below(np.maximum(numbers, -MAX_BOOST))
+            made = Biases(items, tuple(torch.from_numpy(x).to(self.device) for x in levels))
+        self._keep(key, made)
+        assert isinstance(made, Biases)
+        return made
+
+    def _boosted(self, boosts: Sequence[Boost]) -> npt.NDArray[np.float32]:
+        """(num_items,): all that applies to each item, within bounds."""
+        total = np.zeros(self.sids.num_items, dtype=np.float32)
+        for boost in boosts:
+            chosen = np.ones(len(total), dtype=bool)
+            if boost.where is not None:
+                chosen = self.parse(boost.where).evaluate(self.catalog.frame).copy()
+            if boost.items is not None:
+                chosen &= np.isin(np.arange(len(total)), boost.items)
+            total[chosen] += np.float32(boost.by)
+        return total.clip(-MAX_BOOST, MAX_BOOST)
+
+    def _make_shelf(self, marks: npt.NDArray[np.bool_]) -> Shelf:
+        return Shelf.of(marks, self.sids.leaves, self.ancestry, self.device)
+
+    def _keep(self, key: object, made: Shelf | Biases) -> None:
+        """Remember as the most recently used."""
+        self._cached[key] = made
+        self._cached.move_to_end(key)
+        num_bytes = sum(each.num_bytes for each in self._cached.values())
+        while num_bytes > MAX_CACHED_BYTES and len(self._cached) > 1:
+            oldest, dropped = self._cached.popitem(last=False)
+            self._filters.pop(oldest, None)
+            num_bytes -= dropped.num_bytes
