@@ -31,6 +31,8 @@ __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 DEFAULT_BEAM_WIDTH = 20
 
 Dtype = Literal["float32", "bfloat16"]
+POPULAR_AT_ONCE = 1024
+"""Items looked at together while popular ones are collected."""
 WIDENING = 4
 """Exact decoding searches again with a beam this much wider until the answer is proved."""
 RATIO_TOLERANCE = 0.005
@@ -158,8 +160,14 @@ class Engine:
             query: its history may be empty; boosts and diversity do not count.
         """
         _, (rules,) = rules_of(self.inventory, [replace(query, boosts=(), diversity=None)])
+        found: list[int] = []
         by_popularity = self.catalog.by_popularity
-        return by_popularity[rules.is_open(by_popularity)][: query.limit].tolist()
+        for start in range(0, len(by_popularity), POPULAR_AT_ONCE):
+            some = by_popularity[start : start + POPULAR_AT_ONCE]
+            found += some[rules.is_open(some)].tolist()
+            if len(found) >= query.limit:
+                break
+        return found[: query.limit]
 
     @torch.inference_mode()
     def put_items(self, items: pl.DataFrame, vectors: Vectors | None = None) -> int:

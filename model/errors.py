@@ -7,3 +7,7 @@ class ModelError(Exception):
 
 class BundleError(ModelError):
     """A bundle folder that is incomplete, altered, or made for another version of this program."""
+
+
+class FilterError(ModelError):
+    """A filter that cannot be read: says what is wrong, where, and what there is instead."""

@@ -74,7 +74,7 @@ def compute(engine: Engine, default_beam_width: int | None, jobs: Sequence[Job])
     return [
         Result(job, next(answers), [])
         if job.history
-        else Result(job, None, engine.popular(job.request.limit, job.history))
+        else Result(job, None, engine.popular(_query(job, default_beam_width)))
         for job in jobs
     ]
 

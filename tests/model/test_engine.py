@@ -207,8 +207,8 @@ def test_popular_items_skip_the_excluded_ones() -> None:
     engine = random_engine()
     order = sorted(range(40), key=lambda item: (-engine.catalog.popularity[item], item))
 
-    assert engine.popular(3, exclude={order[0], order[2]}) == [order[1], order[3], order[4]]
-    assert sorted(engine.popular(100, exclude=())) == list(range(40))
+    assert engine.popular(Query([], limit=3, deny=(order[0], order[2]))) == [order[1], order[3], order[4]]
+    assert sorted(engine.popular(Query([], limit=100))) == list(range(40))
 
 
 def test_warming_up_asks_every_length_at_every_ratio() -> None:
