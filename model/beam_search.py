@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt
 from model.candidates import Frontier, best, candidates_of
-from model.look_ahead import LookAhead, look_ahead, num_leaves_ahead
+from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
 from model.trie import SidTrie, Spread
@@ -46,6 +46,7 @@ def beam_search(
     rules: Rules = NO_RULES,
     *,
     host_reads: bool = True,
+    step_cost: int = STEP_COST,
 ) -> Beams:
     """Find each row's best leaves.
 
@@ -58,6 +59,7 @@ def beam_search(
         beam_width: prefixes kept after every level; also the most leaves that can be found.
         rules: what each row may find.
         host_reads: on a CPU, look at how many leaves the beams have left; shapes depend on it.
+        step_cost: see `num_leaves_ahead`; -1 = a pass per level.
     """
     states, remembered = model.start(prompt)
     frontier = Frontier.root(states.shape[0], states.device, rules.quota)
@@ -67,7 +69,7 @@ def beam_search(
     host_reads = host_reads and states.device.type == "cpu"
     for level in range(trie.num_levels):
         if level and ahead is None:
-            places = num_leaves_ahead(trie, level, frontier.nodes, host_reads)
+            places = num_leaves_ahead(trie, level, frontier.nodes, host_reads, step_cost)
             if places:
                 ahead = look_ahead(model, prompt, trie, tail, frontier.nodes, level, places)
             else:

@@ -77,9 +77,11 @@ class Catalog:
         columns = []
         for name, dtype in schema.items():
             nothing = 0 if name == "popularity" else None
-            given = items[name] if name in items.columns else pl.repeat(nothing, items.height)
+            if name not in items.columns:
+                columns.append(pl.Series(name, [nothing] * items.height, dtype))
+                continue
             try:
-                columns.append(pl.Series(name, given).cast(dtype))
+                columns.append(items[name].cast(dtype))
             except pl.exceptions.PolarsError as error:
                 raise ModelError(f"column {name!r} takes values of type {dtype}") from error
         return pl.DataFrame(columns)

@@ -71,9 +71,7 @@ def remove_items(inventory: Inventory, item_ids: Sequence[str]) -> list[str]:
     return unknown
 
 
-def _codes(
-    inventory: Inventory, placement: Placement, vectors: Vectors
-) -> npt.NDArray[np.int32]:
+def _codes(inventory: Inventory, placement: Placement, vectors: Vectors) -> npt.NDArray[np.int32]:
     """(items, num_levels): the nearest codes; on a suffix level, the first that is free."""
     codes = place(vectors, placement)
     if codes.shape[1] == inventory.sids.num_levels:

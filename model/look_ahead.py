@@ -45,7 +45,9 @@ class LookAhead:
         return replace(self, shift=self.shift.gather(1, parents))
 
 
-def num_leaves_ahead(trie: SidTrie, level: int, nodes: Tensor, host_reads: bool) -> int:
+def num_leaves_ahead(
+    trie: SidTrie, level: int, nodes: Tensor, host_reads: bool, step_cost: int = STEP_COST
+) -> int:
     """Places for all leaves below the beams if reading them in one pass is cheaper; else 0.
 
     Args:
@@ -53,6 +55,7 @@ def num_leaves_ahead(trie: SidTrie, level: int, nodes: Tensor, host_reads: bool)
         level: the next to predict.
         nodes: (batch, beams) beams of the level above.
         host_reads: count the leaves; else take the most that so many nodes can have.
+        step_cost: rows that could be read in the time of one more pass.
     """
     levels = trie.num_levels - level
     if levels < 2:
@@ -63,7 +66,7 @@ def num_leaves_ahead(trie: SidTrie, level: int, nodes: Tensor, host_reads: bool)
         start, end = trie.leaves_below(level - 1, nodes)
         places = min(places, _rounded_up(int((end - start).sum(dim=1).max())))
     extra = batch * (places - beams) * levels
-    return places if extra <= STEP_COST * (levels - 1) else 0
+    return places if extra <= step_cost * (levels - 1) else 0
 
 
 def _rounded_up(places: int) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-
 MAX_BOOST = 10.0
 """Most that boosts may add to or take from a score, together."""
 

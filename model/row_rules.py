@@ -64,13 +64,15 @@ def rules_of(inventory: Inventory, queries: Sequence[Query]) -> tuple[Rules, lis
         sets = [nothing if row.allowed is None else row.allowed for row in nodes]
         allowed = NodeSets.from_rows(sets, num_levels, device)
         bound = torch.tensor(is_bound, device=device)[:, None]
-    shelves = [None if row.allowed is not None else row.shelf for row in rows]
+    filtered = [None if row.allowed is not None else row.shelf for row in rows]
+    shelves = [None if shelf is None else shelf.tensors for shelf in filtered]
+    biases = [None if row.biases is None else row.biases.tensors for row in rows]
     rules = Rules(
         excluded=NodeSets.from_rows([row.excluded for row in nodes], num_levels, device),
         allowed=allowed,
         bound=bound,
-        alive=_shares([shelf and shelf.tensors for shelf in shelves], device),
-        biases=_shares([row.biases and row.biases.tensors for row in rows], device),
+        alive=_shares(shelves, device),
+        biases=_shares(biases, device),
         quota=_quota([query.diversity for query in queries], device),
     )
     return rules, rows

@@ -70,12 +70,11 @@ def dead_leaves(closed: Ints, leaves: Leaves, open_items: Marks | None) -> Ints:
         assert open_items is not None
         bucket = leaves.items[starts[place] : ends[place]]
         num_open[place] = np.count_nonzero(open_items[bucket])
-    return touched[num_closed == num_open].astype(np.int64)
+    dead: Ints = touched[num_closed == num_open].astype(np.int64)
+    return dead
 
 
 def most_per_leaf(numbers: npt.NDArray[np.float32], leaves: Leaves) -> npt.NDArray[np.float32]:
     """(num_leaves,): the largest of (num_items,) numbers among each leaf's items."""
-    most: npt.NDArray[np.float32] = np.maximum.reduceat(
-        numbers[leaves.items], leaves.offsets[:-1]
-    )
+    most: npt.NDArray[np.float32] = np.maximum.reduceat(numbers[leaves.items], leaves.offsets[:-1])
     return most

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from pydantic_core import to_json
 from rich.console import Console
 
-from model.engine import Engine
+from model.engine import Engine, Query
 from service import __version__
 from service.app import create_app
 from service.errors import StartupError
@@ -119,7 +119,7 @@ def listen(host: str, port: int) -> socket.socket:
 def curl(url: str, engine: Engine, example_user: str | None) -> str:
     """A command that works: for this user, or for someone who liked the most popular items."""
     catalog = engine.catalog
-    popular = [catalog.item_ids[index] for index in engine.popular(Query([], limit=EXAMPLE_ITEMS))]
+    popular = [catalog.item_ids[item] for item in engine.popular(Query([], limit=EXAMPLE_ITEMS))]
     who = {"history": popular} if example_user is None else {"user_id": example_user}
     body = shlex.quote(to_json({**who, "limit": 5}).decode())
     return f"curl -s {url}/recommend -H 'Content-Type: application/json' -d {body}"

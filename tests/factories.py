@@ -88,6 +88,7 @@ def random_catalog(table: SidTable) -> Catalog:
                 "title": [f"Item {item}" for item in ids],
                 "popularity": table.popularity,
                 "brand": ["a" if item % 2 else "b" for item in range(table.num_items)],
+                "year": [1990 + item % 7 for item in range(table.num_items)],
             }
         )
     )

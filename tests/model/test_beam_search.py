@@ -113,6 +113,36 @@ def test_no_leaf_outside_the_beam_scores_more_than_what_was_lost(
         assert max(missed, default=-torch.inf) <= beams.lost[row].item() + 1e-4
 
 
+@settings(max_examples=60)
+@given(
+    table=sid_tables(),
+    seed=st.integers(0, 2**16),
+    width=st.integers(1, 6),
+    backbone=BACKBONES,
+    host_reads=st.booleans(),
+)
+@torch.inference_mode()
+def test_reading_ahead_finds_what_a_pass_per_level_finds(
+    table: SidTable, seed: int, width: int, backbone: str, host_reads: bool
+) -> None:
+    """All leaves below the beams at once, from level 1 on: the same leaves, terms and losses."""
+    model = small_model(table, seed, backbone)
+    trie = SidTrie.from_sids(table.sids)
+    prompt = model.prompt(*histories(table, model.config))
+
+    stepped = beam_search(model, prompt, trie, width, step_cost=-1)
+    ahead = beam_search(model, prompt, trie, width, step_cost=10**6, host_reads=host_reads)
+
+    real = stepped.scores > -torch.inf
+    assert ahead.leaves[real].tolist() == stepped.leaves[real].tolist()
+    for found, expected in (
+        (ahead.scores, stepped.scores),
+        (ahead.level_log_probs[real], stepped.level_log_probs[real]),
+        (ahead.lost, stepped.lost),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @torch.inference_mode()
 def test_ties_fall_to_the_smaller_semantic_id() -> None:
     """A model without an opinion ranks the catalog in ascending order of semantic IDs."""

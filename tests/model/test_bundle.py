@@ -43,8 +43,7 @@ def test_a_saved_bundle_answers_like_the_one_in_memory(tmp_path: Path) -> None:
     assert Engine.from_bundle(loaded).recommend([query]) == Engine.from_bundle(bundle).recommend(
         [query]
     )
-    assert loaded.catalog.item_ids == bundle.catalog.item_ids
-    assert loaded.catalog.attributes.equals(bundle.catalog.attributes)
+    assert loaded.catalog.frame.equals(bundle.catalog.frame)
     torch.testing.assert_close(loaded.placement.to_tensors(), bundle.placement.to_tensors())
 
 

@@ -207,7 +207,9 @@ def test_popular_items_skip_the_excluded_ones() -> None:
     engine = random_engine()
     order = sorted(range(40), key=lambda item: (-engine.catalog.popularity[item], item))
 
-    assert engine.popular(Query([], limit=3, deny=(order[0], order[2]))) == [order[1], order[3], order[4]]
+    query = Query([], limit=3, deny=(order[0], order[2]))
+
+    assert engine.popular(query) == [order[1], order[3], order[4]]
     assert sorted(engine.popular(Query([], limit=100))) == list(range(40))
 
 

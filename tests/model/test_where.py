@@ -1,12 +1,9 @@
 """Filters: what they choose, what is refused, and how it is said."""
 
 import polars as pl
-import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import given
 
-from model.errors import FilterError
-from model.where import MAX_DEPTH, MAX_LIST_LENGTH, MAX_NODES, MAX_TEXT_LENGTH, parse
+from model.where import parse
 from tests.model.filters import SCHEMA, Sentence, frames, sentences
 
 WORDS = [

@@ -6,10 +6,9 @@ it answers the items that follow the newest one, in order and round the end.
 
 import asyncio
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
 import polars as pl
 
 from model.catalog import Catalog
@@ -29,11 +28,14 @@ class FakeEngine:
         self.manifest = random_manifest(tiny_config(max_history_items=10)).model_copy(
             update={"name": "fake", "version": "1", "metrics": {"recall@10": 0.5}}
         )
-        self.catalog = Catalog(
-            item_ids=[f"item-{index}" for index in range(NUM_ITEMS)],
-            titles=[None, *(f"Title {index}" for index in range(1, NUM_ITEMS))],
-            popularity=np.arange(NUM_ITEMS, 0, -1),
-            attributes=pl.DataFrame(),
+        self.catalog = Catalog.from_frame(
+            pl.DataFrame(
+                {
+                    "item_id": [f"item-{index}" for index in range(NUM_ITEMS)],
+                    "title": [None, *(f"Title {index}" for index in range(1, NUM_ITEMS))],
+                    "popularity": range(NUM_ITEMS, 0, -1),
+                }
+            )
         )
         self.batches: list[list[Query]] = []
         self.gate = threading.Event()
@@ -62,9 +64,9 @@ class FakeEngine:
     def warm_up(self) -> None:
         """Nothing to warm."""
 
-    def popular(self, limit: int, exclude: Collection[int]) -> list[int]:
-        """The lowest numbers outside `exclude`."""
-        return [index for index in range(NUM_ITEMS) if index not in exclude][:limit]
+    def popular(self, query: Query) -> list[int]:
+        """The lowest numbers that are not seen."""
+        return [index for index in range(NUM_ITEMS) if index not in query.history][: query.limit]
 
     def recommend(self, queries: Sequence[Query]) -> list[Answer]:
         """One answer a query, as soon as the gate is open."""
