@@ -2,7 +2,8 @@
 
 `bundles/<name>/<version>/` holds manifest.json (written last; names and hashes every other file),
 model.safetensors, map_heads.safetensors (training only, never loaded for serving),
-sids.safetensors (codes, and what places new items) and catalog.parquet. A bundle is written under a
+sids.safetensors (codes, and what places new items), trie.safetensors (the codes in search order,
+mapped into memory rather than read) and catalog.parquet. A bundle is written under a
 hidden name, synced and renamed, so a folder with a version for a name is always whole.
 """
 
@@ -27,14 +28,18 @@ from model.backbone import Backbone
 from model.catalog import Catalog
 from model.config import AnyModelConfig, T5Config
 from model.errors import BundleError, ModelError
+from model.leaves import Leaves
 from model.placement import Placement
 from model.qwen import Qwen
 from model.semantic_id import SidTable
 from model.t5 import T5
+from model.trie import SidTrie
 
 MANIFEST, WEIGHTS, HEADS = "manifest.json", "model.safetensors", "map_heads.safetensors"
-SIDS, CATALOG = "sids.safetensors", "catalog.parquet"
+SIDS, TRIE, CATALOG = "sids.safetensors", "trie.safetensors", "catalog.parquet"
 FILES = frozenset({WEIGHTS, HEADS, SIDS, CATALOG})
+MORE_FILES = frozenset({TRIE})
+"""What older bundles do without."""
 SCORE_CONTRACT = "sum over levels of the natural log of softmax over that level's whole codebook"
 
 
@@ -80,6 +85,8 @@ class Bundle:
     sids: SidTable
     placement: Placement
     catalog: Catalog
+    trie: SidTrie | None = None
+    """Of `sids`, if it was stored; else it is built."""
 
     def build_model(self) -> Backbone:
         """The model with its weights, in eval mode, on the CPU in float32."""
@@ -116,8 +123,10 @@ def save_bundle(
     save_file(_contiguous(heads or {}), part / HEADS)
     tables = placement.to_tensors() | {"codes": torch.from_numpy(sids.codes)}
     save_file(_contiguous(tables), part / SIDS)
+    trie = SidTrie.from_sids(sids.sids)
+    save_file(_contiguous(trie.to_tensors() | sids.leaves.to_tensors()), part / TRIE)
     catalog.to_frame().write_parquet(part / CATALOG)
-    hashes = {name: _sha256(part / name) for name in sorted(FILES)}
+    hashes = {name: _sha256(part / name) for name in sorted(FILES | MORE_FILES)}
     manifest = manifest.model_copy(update={"files": hashes})
     (part / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for path in (*part.iterdir(), part):
@@ -163,21 +172,25 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         weights, tables = load_file(folder / WEIGHTS), load_file(folder / SIDS)
         catalog = Catalog.from_frame(pl.read_parquet(folder / CATALOG))
-        codes = tables.pop("codes").numpy().astype(np.int32)
-        sids = SidTable(codes, manifest.model.codebook_sizes, catalog.popularity)
+        codes = tables.pop("codes").numpy().astype(np.int32, copy=False)
+        index = load_file(folder / TRIE) if TRIE in manifest.files else {}
+        leaves = Leaves.from_tensors(index) if index else None
+        trie = SidTrie.from_tensors(index) if index else None
+        sids = SidTable(codes, manifest.model.codebook_sizes, catalog.popularity, leaves)
         placement = Placement.from_tensors(tables)
     except (OSError, SafetensorError, PolarsError, ModelError, KeyError) as error:
         raise BundleError(f"{folder}: {error}; export the bundle again") from error
-    return Bundle(manifest, weights, sids, placement, catalog)
+    return Bundle(manifest, weights, sids, placement, catalog, trie)
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
-    if manifest.files.keys() != FILES:
+    listed = manifest.files.keys()
+    if not FILES <= listed <= FILES | MORE_FILES:
         raise BundleError(f"{folder}: the manifest must list {', '.join(sorted(FILES))}")
-    if unknown := sorted(present - FILES):
+    if unknown := sorted(present - listed):
         raise BundleError(f"{folder}: unknown file {unknown[0]}; remove it or export again")
-    if missing := sorted(FILES - present):
+    if missing := sorted(listed - present):
         raise BundleError(f"{folder}: {missing[0]} is missing; export the bundle again")
     for name, expected in manifest.files.items():
         found = _sha256(folder / name)

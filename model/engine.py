@@ -25,6 +25,7 @@ from model.placement import Placement, Vectors
 from model.queries import Answer, Query, RankedItem
 from model.row_rules import rules_of
 from model.semantic_id import SidTable
+from model.trie import SidTrie
 
 __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 
@@ -69,6 +70,7 @@ class Engine:
         catalog: Catalog,
         *,
         placement: Placement | None = None,
+        trie: SidTrie | None = None,
         retention_ratios: Collection[float] = (),
     ) -> None:
         """Answer with a model as it is, e.g. in the middle of its training.
@@ -79,6 +81,7 @@ class Engine:
             sids: of every item.
             catalog: same items, same order.
             placement: what new items need to be added.
+            trie: of `sids`; None = build it.
             retention_ratios: allowed beside the manifest's, to validate them.
         """
         self.manifest = manifest
@@ -86,7 +89,7 @@ class Engine:
         self.device = model.embedding.weight.device
         self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
         self.retention_ratios = _retention_ratios(manifest, retention_ratios)
-        self.inventory = Inventory(sids, catalog, self.device)
+        self.inventory = Inventory(sids, catalog, self.device, trie)
         self._placement = placement
         self._buckets = _length_buckets(manifest.model.max_history_items)
 
@@ -94,8 +97,14 @@ class Engine:
     def from_bundle(cls, bundle: Bundle, *, device: str = "cpu", dtype: Dtype = "float32") -> Self:
         """Build the bundle's model on a device; scores are float32 whatever the dtype."""
         model = bundle.build_model().to(device, getattr(torch, dtype))
-        sids, catalog, placement = bundle.sids, bundle.catalog, bundle.placement
-        return cls(bundle.manifest, model, sids, catalog, placement=placement)
+        return cls(
+            bundle.manifest,
+            model,
+            bundle.sids,
+            bundle.catalog,
+            placement=bundle.placement,
+            trie=bundle.trie,
+        )
 
     @classmethod
     def load(

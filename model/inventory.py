@@ -46,16 +46,18 @@ class Biases:
 class Inventory:
     """The items of a bundle, and those that came since. Use it from one thread at a time."""
 
-    def __init__(self, sids: SidTable, catalog: Catalog, device: torch.device) -> None:
+    def __init__(
+        self, sids: SidTable, catalog: Catalog, device: torch.device, trie: SidTrie | None = None
+    ) -> None:
+        """Start with these items; `trie` is theirs, None = build it."""
         self.catalog = catalog
         self.device = device
         self._removed = np.zeros(sids.num_items, dtype=bool)
-        self._index(sids)
+        self._index(sids, trie or SidTrie.from_sids(sids.sids))
 
-    def _index(self, sids: SidTable) -> None:
+    def _index(self, sids: SidTable, trie: SidTrie) -> None:
         """Take these items; what was made for others is forgotten."""
         self.sids = sids
-        trie = SidTrie.from_sids(sids.sids)
         self.ancestry = Ancestry(trie)
         self.trie = trie.to(self.device)
         self._cached: OrderedDict[object, Shelf | Biases] = OrderedDict()
@@ -76,7 +78,8 @@ class Inventory:
         The catalog must have them already.
         """
         self._removed = np.append(self._removed, np.zeros(len(codes), dtype=bool))
-        self._index(self.sids.grown(codes, np.zeros(len(codes), dtype=np.int64)))
+        sids = self.sids.grown(codes, np.zeros(len(codes), dtype=np.int64))
+        self._index(sids, SidTrie.from_sids(sids.sids))
 
     def set_removed(self, item: int, removed: bool) -> None:
         """Take an item out, or back in."""

@@ -4,11 +4,13 @@ Shape words: num_items, num_leaves, num_levels. A *leaf* is a semantic ID's rank
 which is also its node in the last level of the trie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from model.sid_sort import distinct, sort_codes
 
@@ -43,6 +45,17 @@ class Leaves:
         of_item[order] = np.repeat(np.arange(len(starts), dtype=np.int32), np.diff(offsets))
         sids = codes.take(order[starts], axis=0).astype(np.int32)
         return cls(sids, of_item, order.astype(np.int32), offsets)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """For a safetensors file, beside the trie's, which holds the semantic IDs."""
+        arrays = {"of_item": self.of_item, "items": self.items, "offsets": self.offsets}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Leaves":
+        """The inverse, given the trie's tensors too; without copying."""
+        names = ("sids", "of_item", "items", "offsets")
+        return cls(*(tensors[name].numpy() for name in names))
 
     def grown(self, codes: Codes, popularity: Ints) -> "Leaves":
         """With items added at the end; nothing is sorted again.

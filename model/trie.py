@@ -6,6 +6,7 @@ node number means a smaller semantic ID. Shape words: batch, beams, places (of a
 candidates), leaves.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -73,6 +74,31 @@ class SidTrie:
             parent_starts = starts
         whole = torch.from_numpy(np.ascontiguousarray(sids, dtype=np.int32))
         return cls(tuple(first_child), tuple(codes), whole, tuple(children), tuple(leaves))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """For a safetensors file; `from_tensors` reads them back, without copying."""
+        tensors = {"sids": self.sids}
+        for level in range(self.num_levels):
+            tensors |= {
+                f"first_child.{level}": self.first_child[level],
+                f"codes.{level}": self.codes[level],
+                f"most_children.{level}": torch.from_numpy(self.most_children[level]),
+                f"most_leaves.{level}": torch.from_numpy(self.most_leaves[level]),
+            }
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The inverse of to_tensors; KeyError if one is missing."""
+        sids = tensors["sids"]
+        levels = range(sids.shape[1])
+        return cls(
+            tuple(tensors[f"first_child.{level}"] for level in levels),
+            tuple(tensors[f"codes.{level}"] for level in levels),
+            sids,
+            tuple(tensors[f"most_children.{level}"].numpy() for level in levels),
+            tuple(tensors[f"most_leaves.{level}"].numpy() for level in levels),
+        )
 
     @property
     def num_levels(self) -> int:

@@ -83,6 +83,7 @@ def test_an_engine_loads_from_a_folder(tmp_path: Path) -> None:
         "map_heads.safetensors",
         "model.safetensors",
         "sids.safetensors",
+        "trie.safetensors",
     ]
 
 
@@ -243,3 +244,16 @@ def test_saving_over_an_interrupted_attempt_leaves_one_whole_bundle(tmp_path: Pa
 
     assert [path.name for path in tmp_path.iterdir()] == ["v1"]
     assert load_bundle(folder).manifest.version == "v1"
+
+
+def test_a_bundle_without_a_stored_trie_answers_the_same(tmp_path: Path) -> None:
+    """Bundles from before it was stored build it on loading."""
+    folder = write(tmp_path)
+    query = Query([1, 2, 3], explain=True)
+    with_trie = Engine.load(folder).recommend([query])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["trie.safetensors"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "trie.safetensors").unlink()
+
+    assert Engine.load(folder).recommend([query]) == with_trie

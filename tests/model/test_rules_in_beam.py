@@ -5,7 +5,9 @@ the rules one after the other, and sorts.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +54,7 @@ def queries(draw: st.DrawFn, *, limit: int = NUM_ITEMS) -> Query:
 def matching(engine: Engine, where: str | None) -> set[int]:
     """The items of a filter, row by row in plain Python."""
     rows = engine.catalog.frame.rows(named=True)
-    checks = {
+    checks: dict[str | None, Callable[[dict[str, Any]], bool]] = {
         None: lambda _: True,
         "year = 1991": lambda row: row["year"] == 1991,
         "year <= 1993": lambda row: row["year"] <= 1993,
