@@ -27,12 +27,14 @@ class Prompt:
         cut: which history tokens survived SAP; None if nothing was pruned.
         last: (batch, 1, d_model) states that predict level 0, and (batch, 1) position of the next
             token, of a decoder-only model; None for an encoder-decoder.
+        begun: what `Backbone.start` returns, where an encoder-decoder has done it already.
     """
 
     memory: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     cut: Cut | None
     last: tuple[Tensor, Tensor] | None = None
+    begun: tuple[Tensor, Tensor] | None = None
 
 
 class Backbone(nn.Module, ABC):

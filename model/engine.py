@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
-from torch import Tensor
 
 from model.answers import Found, kept_history, kept_items, open_leaves
 from model.backbone import Backbone
@@ -22,6 +19,7 @@ from model.errors import ModelError
 from model.explore import among_untried, with_untried
 from model.inventory import Inventory
 from model.placement import Placement, Vectors
+from model.prompt_cache import PromptCache
 from model.queries import Answer, Query, RankedItem
 from model.row_rules import rules_of
 from model.semantic_id import SidTable
@@ -72,6 +70,7 @@ class Engine:
         placement: Placement | None = None,
         trie: SidTrie | None = None,
         retention_ratios: Collection[float] = (),
+        cache_bytes: int = 0,
     ) -> None:
         """Answer with a model as it is, e.g. in the middle of its training.
 
@@ -83,6 +82,7 @@ class Engine:
             placement: what new items need to be added.
             trie: of `sids`; None = build it.
             retention_ratios: allowed beside the manifest's, to validate them.
+            cache_bytes: for histories as the model read them; 0 unless its weights are final.
         """
         self.manifest = manifest
         self.model = model
@@ -92,9 +92,17 @@ class Engine:
         self.inventory = Inventory(sids, catalog, self.device, trie)
         self._placement = placement
         self._buckets = _length_buckets(manifest.model.max_history_items)
+        self.prompts = PromptCache(cache_bytes, manifest.version)
 
     @classmethod
-    def from_bundle(cls, bundle: Bundle, *, device: str = "cpu", dtype: Dtype = "float32") -> Self:
+    def from_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        dtype: Dtype = "float32",
+        cache_bytes: int = 0,
+    ) -> Self:
         """Build the bundle's model on a device; scores are float32 whatever the dtype."""
         model = bundle.build_model().to(device, getattr(torch, dtype))
         return cls(
@@ -104,6 +112,7 @@ class Engine:
             bundle.catalog,
             placement=bundle.placement,
             trie=bundle.trie,
+            cache_bytes=cache_bytes,
         )
 
     @classmethod
@@ -114,6 +123,7 @@ class Engine:
         device: str = "cpu",
         dtype: Dtype = "float32",
         num_threads: int | None = None,
+        cache_bytes: int = 0,
     ) -> Self:
         """Read a bundle folder and build the engine, or raise BundleError.
 
@@ -122,10 +132,12 @@ class Engine:
             device: where torch computes, e.g. "cpu" or "cuda:0".
             dtype: of weights and activations; scores are always float32.
             num_threads: torch's own threads on the CPU, process-wide; None = torch's default.
+            cache_bytes: for histories as the model read them (see PromptCache); 0 = none.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
-        return cls.from_bundle(load_bundle(folder), device=device, dtype=dtype)
+        bundle = load_bundle(folder)
+        return cls.from_bundle(bundle, device=device, dtype=dtype, cache_bytes=cache_bytes)
 
     @torch.inference_mode()
     def recommend(self, queries: Sequence[Query]) -> list[Answer]:
@@ -206,6 +218,7 @@ class Engine:
             history = [item % len(self.catalog) for item in range(num_items)]
             for ratio in self.retention_ratios:
                 self.recommend([Query(history, retention_ratio=ratio, exclude_seen=False)])
+        self.prompts.clear()
 
     def _group(self, query: Query) -> Group:
         if not query.history:
@@ -243,7 +256,7 @@ class Engine:
             separator=config.separator,
             num_items=group.num_items,
         )
-        prompt = self.model.prompt(self._tensor(tokens), self._tensor(mask), group.ratio)
+        prompt = self.prompts.prompt(self.model, tokens, mask, group.ratio)
         rules, rows = rules_of(self.inventory, queries)
         beams = beam_search(self.model, prompt, self.inventory.trie, group.beam_width, rules)
         found = Found.from_device(beams)
@@ -259,9 +272,6 @@ class Engine:
             )
             answers.append((answer, found.is_proved(row, items, query.limit)))
         return answers
-
-    def _tensor(self, array: npt.NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:

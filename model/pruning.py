@@ -121,6 +121,16 @@ def length_after_cut(seq: int, tokens_per_item: int, config: PruningConfig, rati
     return min(seq, max(config.min_items * tokens_per_item, math.ceil(seq * ratio - 1e-9), 1))
 
 
+def num_kept(
+    num_real: int, seq: int, tokens_per_item: int, config: PruningConfig, ratio: float
+) -> int:
+    """How many tokens `choose` keeps of a row with so many real ones: known without the device."""
+    most = min(num_real, length_after_cut(seq, tokens_per_item, config, ratio))
+    if config.budget == "padded":
+        return most
+    return min(most, max(config.min_items * tokens_per_item, math.ceil(num_real * ratio - 1e-9)))
+
+
 def choose(
     importance: Tensor, mask: Tensor, tokens_per_item: int, config: PruningConfig, ratio: float
 ) -> Cut:

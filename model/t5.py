@@ -64,6 +64,8 @@ class T5(Backbone):
 
     def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
         """See Backbone; the decoder reads BOS."""
+        if prompt.begun is not None:
+            return prompt.begun
         batch = prompt.biases[0].shape[0]
         begin = torch.full((batch, 1, 1), BOS, device=prompt.biases[0].device)
         states, now = self.decoder.step(

@@ -37,6 +37,7 @@ def load_engine(settings: Settings) -> Engine:
         device=settings.device,
         dtype=settings.dtype,
         num_threads=settings.num_threads,
+        cache_bytes=settings.prompt_cache_mb * 10**6,
     )
 
 

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     num_threads: PositiveInt = Field(
         1, description="CPU threads of the model; more help large models on idle cores only."
     )
+    prompt_cache_mb: int = Field(
+        256, ge=0, description="Memory for histories as the model read them, in MB; 0 keeps none."
+    )
 
     max_queue_rows: PositiveInt = Field(
         256, description="Requests that may wait; the next one gets 429."

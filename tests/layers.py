@@ -30,6 +30,7 @@ LAYERS = {
         "qwen",
         "huggingface",
         "multi_step",
+        "prompt_cache",
         "tail",
         "candidates",
         "look_ahead",
@@ -111,5 +112,6 @@ LAYERS = {
         "pruning_report",
         "pruning",
         "training",
+        "prompt_cache",
     ),
 }

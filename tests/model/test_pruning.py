@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.config import PruningConfig
-from model.pruning import choose, length_after_cut, token_importance
+from model.pruning import choose, length_after_cut, num_kept, token_importance
 
 RATIOS = st.sampled_from([0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.99])
 
@@ -68,6 +68,27 @@ def test_padding_never_changes_what_is_kept(length: int, extra: int, seed: int) 
         for importance, row_mask in ((padded, mask), (single, mask[:, alone]))
     ]
     assert kept[0].indices[kept[0].mask].tolist() == kept[1].indices[kept[1].mask].tolist()
+
+
+@given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    extra=st.integers(0, 10),
+    ratio=st.floats(0.01, 0.99),
+    min_items=st.integers(0, 3),
+    budget=st.sampled_from(["valid", "padded"]),
+)
+def test_how_many_tokens_stay_is_known_without_looking(
+    lengths: list[int], extra: int, ratio: float, min_items: int, budget: str
+) -> None:
+    """From a row's length alone, as many as `choose` then keeps."""
+    config = PruningConfig.model_validate({"min_items": min_items, "budget": budget})
+    seq = max(lengths) + extra
+    mask = prefix_mask(lengths, seq)
+
+    cut = choose(random_scores(mask, seed=0), mask, 2, config, ratio)
+
+    expected = [num_kept(length, seq, 2, config, ratio) for length in lengths]
+    assert cut.mask.sum(dim=1).tolist() == expected
 
 
 def test_importance_is_attention_received_times_l1_norm() -> None:
