@@ -1,10 +1,11 @@
 """What beam search, training and the engine ask of a model, whichever its architecture.
 
-Shape words: batch, seq (padded history tokens), beams, tail (codes decoded before), tokens (codes
-fed at once), levels, blocks, heads (of keys and values), d_kv, d_model.
+Shape words: batch, seq (padded history tokens), beams, tokens (codes fed at once), levels, blocks,
+heads (of keys and values), d_kv, d_model.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -102,14 +103,14 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def step(
-        self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
+        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
         """States that predict `level` and on, after the beams chose codes of the levels above.
 
         Args:
             prompt: the histories.
-            past: (blocks, 2, batch, beams, tail, heads, d_kv), gathered for these beams; None if
-                nothing is remembered yet.
+            past: of each level that was read before, (blocks, 2, batch, beams or 1, heads, d_kv),
+                gathered for these beams; 1 where all have it in common.
             codes: (batch, beams, tokens) int64, each beam's codes of level - 1 and on; usually one.
             level: the first level to predict, from 1.
 

@@ -1,7 +1,6 @@
 """The decoder: predicts one code per level, all levels at once or the next ones of every beam.
 
-Shape words: batch, levels, beams, tail (codes decoded before), tokens (codes fed at once), kept
-(history tokens), d_model.
+Shape words: batch, levels, beams, tokens (codes fed at once), kept (history tokens), d_model.
 """
 
 from collections.abc import Sequence
@@ -39,14 +38,19 @@ class DecoderBlock(nn.Module):
         return self._finish(hidden, mixed, memory, memory_bias)
 
     def step(
-        self, hidden: Tensor, past: Tensor | None, bias: Tensor, memory: Tensor, memory_bias: Tensor
+        self,
+        hidden: Tensor,
+        past: Sequence[Tensor],
+        bias: Tensor,
+        memory: Tensor,
+        memory_bias: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The next codes of every beam.
 
         Args:
             hidden: (batch, beams, tokens, d_model).
-            past: (2, batch, beams, tail, heads, d_kv) keys and values of earlier levels, or None.
-            bias: (tokens, tail + tokens, heads).
+            past: of each earlier level, (2, batch, beams or 1, heads, d_kv) keys and values.
+            bias: (tokens, earlier levels + tokens, heads).
             memory: (2, batch, heads, kept, d_kv), shared by the beams.
             memory_bias: (batch, 1, 1, kept).
 
@@ -57,8 +61,7 @@ class DecoderBlock(nn.Module):
         qkv = self.attention.project(self.attention_norm(flat))
         qkv = qkv.view(3, *hidden.shape[:3], *qkv.shape[3:])
         query, now = qkv[0], qkv[1:]
-        keys_values = now if past is None else torch.cat((past, now), dim=3)
-        mixed = attend_tail(query, keys_values[0], keys_values[1], bias)
+        mixed = attend_tail(query, now, past, bias)
         mixed = self.attention.out(mixed.flatten(1, 2).flatten(2))
         return self._finish(flat, mixed, memory, memory_bias).view(hidden.shape), now
 
@@ -97,22 +100,26 @@ class Decoder(nn.Module):
         return F.dropout(self.norm(hidden), rate, self.training)
 
     def step(
-        self, hidden: Tensor, past: Tensor | None, memory: Sequence[Tensor], memory_bias: Tensor
+        self,
+        hidden: Tensor,
+        past: Sequence[Tensor],
+        memory: Sequence[Tensor],
+        memory_bias: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """The next codes: (batch, beams, tokens, d_model) -> states, and what to remember.
 
         Args:
             hidden: embedded newest codes.
-            past: (blocks, 2, batch, beams, tail, heads, d_kv), or None at level 0.
+            past: of each earlier level, (blocks, 2, batch, beams or 1, heads, d_kv).
             memory: from `memory`.
             memory_bias: (batch, 1, 1, kept).
         """
         tokens = hidden.shape[2]
-        length = tokens if past is None else past.shape[4] + tokens
+        length = len(past) + tokens
         bias = self.position_bias(length)[0, :, -tokens:].permute(1, 2, 0)
         remembered = []
         for index, block in enumerate(self._decoder_blocks()):
-            earlier = None if past is None else past[index]
+            earlier = [states[index] for states in past]
             hidden, now = block.step(hidden, earlier, bias, memory[index], memory_bias)
             remembered.append(now)
         return self.norm(hidden), torch.stack(remembered)

@@ -6,6 +6,7 @@ look, `hidden_bias` where it may not. T5 does not scale its scores by sqrt(d_kv)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -137,26 +138,32 @@ class CrossAttention(nn.Module):
         return joined
 
 
-def attend_tail(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def attend_tail(query: Tensor, key_value: Tensor, past: Sequence[Tensor], bias: Tensor) -> Tensor:
     """Attention of each beam over its own few decoded codes.
+
+    Codes are looked at one by one, as they are stored: copying them together would cost more.
 
     Args:
         query: (batch, beams, tokens, heads, d_kv), the newest codes.
-        key: (batch, beams, tail, heads, d_kv), with the newest codes at the end.
-        value: same shape as key.
-        bias: (tokens, tail, heads), added to the scores; later codes are not looked at.
+        key_value: (2, batch, beams, tokens, heads, d_kv), keys and values of the newest codes.
+        past: of each earlier code, (2, batch, beams or 1, heads, d_kv).
+        bias: (tokens, past codes + tokens, heads), added to the scores; later codes are not
+            looked at.
 
     Returns:
         (batch, beams, tokens, heads, d_kv).
     """
-    tokens, tail = query.shape[2], key.shape[2]
-    if tail == 1:
-        return value
     mixed = []
-    for place, reach in enumerate(range(tail - tokens + 1, tail + 1)):
-        scores = (query[:, :, place, None] * key[:, :, :reach]).sum(dim=-1) + bias[place, :reach]
-        weights = scores.float().softmax(dim=2).to(value.dtype)
-        mixed.append((weights[..., None] * value[:, :, :reach]).sum(dim=2))
+    for place in range(query.shape[2]):
+        newest = [key_value[:, :, :, earlier] for earlier in range(place + 1)]
+        seen = [*past, *newest]
+        scores = [(query[:, :, place] * states[0]).sum(dim=-1) for states in seen]
+        stacked = torch.stack(scores, dim=-1) + bias[place, : len(seen)].T
+        weights = stacked.float().softmax(dim=-1).to(query.dtype)[..., None].unbind(dim=-2)
+        total = weights[0] * seen[0][1]
+        for weight, states in zip(weights[1:], seen[1:], strict=True):
+            total = torch.addcmul(total, weight, states[1])
+        mixed.append(total)
     return torch.stack(mixed, dim=2)
 
 

@@ -5,6 +5,7 @@ so keys and values of blocks have different lengths, and stay valid while decodi
 Shape words: batch, seq (padded history tokens), kept, beams, tail, levels, items, d_model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -133,7 +134,7 @@ class Qwen(Backbone):
         return prompt.last[0], None
 
     def step(
-        self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
+        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
         """See Backbone."""
         assert prompt.last is not None
@@ -146,9 +147,9 @@ class Qwen(Backbone):
             query, key, value = block.project(hidden, turn)
             query = query.view(batch, beams, count, *query.shape[2:])
             now = torch.stack((key, value)).view(2, batch, beams, count, *key.shape[2:])
-            own = now if past is None else torch.cat((past[index], now), dim=3)
+            earlier = [states[index] for states in past]
             memory, bias = prompt.memory[index], prompt.biases[index]
-            mixed = block.attention.over_tail(query, memory, bias, own[0], own[1])
+            mixed = block.attention.over_tail(query, memory, bias, earlier, now)
             hidden = block.finish(hidden, mixed.flatten(1, 2))
             remembered.append(now)
         return self.norm(hidden).view(batch, beams, count, -1), torch.stack(remembered)

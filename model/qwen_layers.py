@@ -5,6 +5,7 @@ key-value head), d_kv, beams, tail (codes decoded so far), tokens (the newest of
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,12 @@ class GroupedAttention(nn.Module):
         return states.repeat_interleave(self.config.num_heads // self.config.num_kv_heads, dim=1)
 
     def over_tail(
-        self, query: Tensor, memory: Tensor, bias: Tensor, key: Tensor, value: Tensor
+        self,
+        query: Tensor,
+        memory: Tensor,
+        bias: Tensor,
+        past: Sequence[Tensor],
+        key_value: Tensor,
     ) -> Tensor:
         """Attention of every beam over the shared prompt and its own few codes.
 
@@ -93,28 +99,31 @@ class GroupedAttention(nn.Module):
             query: (batch, beams, tokens, heads, d_kv), scaled; the newest codes.
             memory: (2, batch, kv_heads, keys, d_kv) of the prompt.
             bias: (batch, 1, 1, keys).
-            key: (batch, beams, tail, kv_heads, d_kv) of the beam itself, the newest at the end.
-            value: same shape as key.
+            past: of each earlier code, (2, batch, beams, kv_heads, d_kv).
+            key_value: (2, batch, beams, tokens, kv_heads, d_kv), of the newest codes.
 
         Returns:
             (batch, beams, tokens, d_model).
         """
         batch, beams, count, heads, d_kv = query.shape
-        kv_heads, tail = memory.shape[2], key.shape[2]
+        kv_heads, keys = memory.shape[2], memory.shape[3]
         grouped = query.view(batch, beams, count, kv_heads, -1, d_kv)
         rows = grouped.permute(0, 3, 1, 2, 4, 5).reshape(batch, kv_heads, -1, d_kv)
         shared = rows @ memory[0].transpose(-1, -2) + bias
-        shared = shared.view(batch, kv_heads, beams, count, -1, shared.shape[-1])
-        own = torch.einsum("bknhgd,bkthd->bhkngt", grouped, key)
+        shared = shared.view(batch, kv_heads, beams, count, -1, keys).permute(0, 2, 3, 1, 4, 5)
+        own = [states[:, :, :, None, :, None] for states in past]
+        own += [key_value[:, :, :, place, None, :, None] for place in range(count)]
+        scores = torch.stack([(grouped * states[0]).sum(dim=-1) for states in own], dim=-1)
         if count > 1:
-            places = torch.arange(tail, device=query.device)
-            later = places > places[tail - count :, None]
-            own = own.masked_fill(later[:, None], torch.finfo(own.dtype).min / 2)
-        weights = torch.cat((shared, own), dim=-1).float().softmax(dim=-1).to(query.dtype)
-        split = shared.shape[-1]
-        mixed = weights[..., :split].reshape(batch, kv_heads, -1, split) @ memory[1]
+            later = torch.ones(count, count, dtype=torch.bool, device=query.device).triu(1)
+            later = F.pad(later, (len(past), 0))[:, None, None]
+            scores = scores.masked_fill(later, torch.finfo(scores.dtype).min / 2)
+        weights = torch.cat((shared, scores), dim=-1).float().softmax(dim=-1).to(query.dtype)
+        of_prompt = weights[..., :keys].permute(0, 3, 1, 2, 4, 5)
+        mixed = of_prompt.reshape(batch, kv_heads, -1, keys) @ memory[1]
         mixed = mixed.view(batch, kv_heads, beams, count, -1, d_kv).permute(0, 2, 3, 1, 4, 5)
-        mixed = mixed + torch.einsum("bhkngt,bkthd->bknhgd", weights[..., split:], value)
+        for weight, states in zip(weights[..., keys:].unbind(dim=-1), own, strict=True):
+            mixed = torch.addcmul(mixed, weight[..., None], states[1])
         return self.join(mixed.reshape(batch, beams, count, heads, d_kv))
 
     def join(self, mixed: Tensor) -> Tensor:

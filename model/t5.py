@@ -3,6 +3,8 @@
 Shape words: batch, seq (padded history tokens), kept, beams, levels, d_model.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -68,13 +70,11 @@ class T5(Backbone):
             return prompt.begun
         batch = prompt.biases[0].shape[0]
         begin = torch.full((batch, 1, 1), BOS, device=prompt.biases[0].device)
-        states, now = self.decoder.step(
-            self.embedding(begin), None, prompt.memory, prompt.biases[0]
-        )
+        states, now = self.decoder.step(self.embedding(begin), (), prompt.memory, prompt.biases[0])
         return states[:, :, 0], now[:, :, :, :, 0]
 
     def step(
-        self, prompt: Prompt, past: Tensor | None, codes: Tensor, level: int
+        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
     ) -> tuple[Tensor, Tensor]:
         """See Backbone."""
         hidden = self.embedding(self.tokens(codes, level - 1))

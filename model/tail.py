@@ -48,8 +48,10 @@ class Tail:
         log_probs = torch.cat((self.log_probs.gather(1, inherited), terms[..., None]), dim=2)
         return replace(self, ancestors=ancestors, log_probs=log_probs)
 
-    def gather(self, owners: Tensor | None = None) -> Tensor | None:
-        """(blocks, 2, batch, beams, levels, heads, d_kv) of the beams, or of some of them.
+    def gather(self, owners: Tensor | None = None) -> list[Tensor]:
+        """Per level, (blocks, 2, batch, beams, heads, d_kv) of the beams, or of some of them.
+
+        What all beams have in common, e.g. of the root, is not repeated: 1 instead of beams.
 
         Args:
             owners: (batch, places) int64 beams, any number of times each; None = each once.
@@ -57,10 +59,16 @@ class Tail:
         ancestors = self.ancestors
         if owners is not None:
             ancestors = ancestors.gather(1, owners[..., None].expand(-1, -1, ancestors.shape[2]))
-        rows = torch.arange(ancestors.shape[0], device=ancestors.device)[:, None]
-        levels = [
-            states[:, :, rows, ancestors[..., level]]
+        return [
+            states if states.shape[3] == 1 else _pick(states, ancestors[..., level])
             for level, states in enumerate(self.remembered)
             if states is not None
         ]
-        return torch.stack(levels, dim=4) if levels else None
+
+
+def _pick(states: Tensor, beams: Tensor) -> Tensor:
+    """(blocks, 2, batch, beams, heads, d_kv) -> the same of (batch, places) chosen beams."""
+    batch, width = states.shape[2:4]
+    rows = torch.arange(0, batch * width, width, device=beams.device)[:, None]
+    chosen = states.flatten(2, 3).index_select(2, (beams + rows).flatten())
+    return chosen.view(*states.shape[:3], -1, *states.shape[4:])

@@ -139,12 +139,13 @@ def test_decoding_with_a_cache_computes_what_transformers_computes(changes: dict
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask, ratio=1.0)
 
-    states, past = ours.start(prompt)
+    states, _ = ours.start(prompt)
+    past: list[torch.Tensor] = []
     found = [ours.logits(states[:, 0], 0)]
     for level in range(1, 3):
         states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
         found.append(ours.logits(states[:, 0, 0], level))
-        past = now if past is None else torch.cat((past, now), dim=4)
+        past.append(now[:, :, :, :, 0])
 
     for level, expected in enumerate(expected_scores(ours, tokens, mask, codes)):
         assert_close(found[level], expected)
@@ -179,12 +180,13 @@ def test_decoding_with_a_cache_is_teacher_forcing_after_pruning_too(positions: s
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask)
 
-    states, past = ours.start(prompt)
+    states, _ = ours.start(prompt)
+    past: list[torch.Tensor] = []
     found = [states]
     for level in range(1, 3):
         states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
         found.append(states[:, 0])
-        past = now if past is None else torch.cat((past, now), dim=4)
+        past.append(now[:, :, :, :, 0])
 
     assert [memory.shape[3] for memory in prompt.memory] == [36, 36, 18]
     assert_close(torch.cat(found, dim=1), ours.decode(prompt, codes.long()))
@@ -197,9 +199,9 @@ def test_codes_fed_at_once_compute_what_steps_compute(changes: dict[str, object]
     ours = random_qwen(changes)
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask)
-    first, past = ours.start(prompt)
+    first, _ = ours.start(prompt)
 
-    states, _ = ours.step(prompt, past, codes[:, None, :2].long(), 1)
+    states, _ = ours.step(prompt, (), codes[:, None, :2].long(), 1)
 
     found = torch.cat((first, states[:, 0]), dim=1)
     assert_close(found, ours.decode(prompt, codes.long()))

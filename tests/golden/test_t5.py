@@ -149,11 +149,11 @@ def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
 
     states, now = ours.start(prompt)
     assert now is not None
-    found, past = [states[:, 0]], now[..., None, :, :]
+    found, past = [states[:, 0]], [now]
     for level in range(1, 3):
         states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
         found.append(states[:, 0, 0])
-        past = torch.cat((past, now), dim=4)
+        past.append(now[:, :, :, :, 0])
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
     assert_close(torch.stack(found, dim=1), expected)
@@ -168,7 +168,7 @@ def test_codes_fed_at_once_compute_what_steps_compute() -> None:
     _, now = ours.start(prompt)
     assert now is not None
 
-    states, _ = ours.step(prompt, now[..., None, :, :], codes[:, None, :2].long(), 1)
+    states, _ = ours.step(prompt, [now], codes[:, None, :2].long(), 1)
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
     assert_close(states[:, 0], expected[:, 1:])
