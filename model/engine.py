@@ -200,6 +200,11 @@ class Engine:
         """Take items out, for the next request on; returns the ids that are unknown."""
         return remove_items(self.inventory, item_ids)
 
+    def check_filter(self, where: str | None) -> None:
+        """Raise FilterError, with what is wrong, unless the expression fits the catalog."""
+        if where is not None:
+            self.inventory.parse(where)
+
     def validated_ratio(self, ratio: float | None) -> float | None:
         """The validated retention ratio that is meant, e.g. 1/3 by 0.33; None if there is none.
 

@@ -7,6 +7,7 @@ follows every change. Shape words: num_items, nodes (of one level of the trie).
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from model.shelf import Shelf, most_per_leaf
 from model.trie import SidTrie
 from model.where import Where, parse
 
+MAX_PARSED = 1024
+"""Filter expressions that need not be read again."""
 MAX_CACHED_BYTES = 256 << 20
 """Filters and boosts together; the least recently used go first."""
 
@@ -52,6 +55,8 @@ class Inventory:
         """Start with these items; `trie` is theirs, None = build it."""
         self.catalog = catalog
         self.device = device
+        schema = catalog.frame.schema  # items change, columns never
+        self._parse = lru_cache(maxsize=MAX_PARSED)(lambda where: parse(where, schema))
         self._removed = np.zeros(sids.num_items, dtype=bool)
         self._index(sids, trie or SidTrie.from_sids(sids.sids))
 
@@ -66,7 +71,7 @@ class Inventory:
 
     def parse(self, where: str) -> Where:
         """Check a filter expression, or raise FilterError."""
-        return parse(where, self.catalog.frame.schema)
+        return self._parse(where)
 
     def is_removed(self, item: int) -> bool:
         """Whether the item was taken out."""

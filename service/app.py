@@ -117,8 +117,8 @@ class _Lifespan:
         self, engine: Engine, model_thread: Executor
     ) -> Batcher[RecommendRequest, Job, Result]:
         return Batcher(
-            prepare=partial(prepare, self.store, engine.catalog),
-            compute=partial(compute, engine, self.settings.default_beam_width),
+            prepare=partial(prepare, self.store, engine.catalog, self.settings.default_beam_width),
+            compute=partial(compute, engine),
             num_tokens=partial(num_tokens, engine),
             limits=BatchLimits(
                 max_queue_rows=self.settings.max_queue_rows,

@@ -37,13 +37,13 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-def problem_response(scope: Scope, error: HTTPException, *, code: str | None = None) -> Response:
+def problem_response(scope: Scope, error: HTTPException) -> Response:
     """The response that tells the caller about `error`.
 
     ASCII JSON, because what the caller sent and we repeat may not be valid Unicode.
     """
     record = record_of(scope)
-    record.fields["code"] = code = code or _code_of(error)
+    record.fields["code"] = code = _code_of(error)
     problem: dict[str, Any] = {
         "type": f"urn:stamp-recommender:problem:{code}",
         "title": _title(error.status_code),
@@ -89,8 +89,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     invalid = InvalidRequestError(
         f"{listed[0]['pointer'] or 'The body'}: {listed[0]['detail']}", errors=listed
     )
-    unsupported = {entry["type"] for entry in entries} == {"not_supported"}
-    return problem_response(request.scope, invalid, code="not_supported" if unsupported else None)
+    return problem_response(request.scope, invalid)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -9,11 +9,14 @@ import structlog
 
 from model.catalog import Catalog
 from model.engine import Answer, Engine, Query, RankedItem
+from model.errors import FilterError
+from model.queries import Boost, Diversity
 from service.batcher import Batcher, Outcome
 from service.errors import HistoryStoreError, InvalidRequestError
 from service.history import HistoryStore
 from service.schemas import (
     Explanation,
+    Filter,
     KeptItem,
     ModelVersion,
     RecommendedItem,
@@ -28,11 +31,11 @@ log = structlog.get_logger()
 class Job:
     """A request with its history as the model's catalogue knows it.
 
-    `history` holds item indices, oldest first; `unknown_items` what the request's own named beyond.
+    `query.history` may be empty; `unknown_items` is what the request itself named beyond.
     """
 
     request: RecommendRequest
-    history: list[int]
+    query: Query
     unknown_items: list[str]
     history_failed: bool
 
@@ -47,7 +50,10 @@ class Result:
 
 
 async def prepare(
-    store: HistoryStore, catalog: Catalog, requests: Sequence[RecommendRequest]
+    store: HistoryStore,
+    catalog: Catalog,
+    default_beam_width: int | None,
+    requests: Sequence[RecommendRequest],
 ) -> list[Job]:
     """One job a request; stored histories come in one round trip, or none if the store fails."""
     stored_for = [request for request in requests if request.history is None]
@@ -59,22 +65,23 @@ async def prepare(
         log.warning("history_store_failed", error=error.detail, users=len(user_ids))
         histories, failed = [[] for _ in user_ids], True
     stored = iter(histories)
-    return [
-        _job(catalog, request, next(stored), history_failed=failed)
-        if request.history is None
-        else _job(catalog, request, request.history, history_failed=False)
-        for request in requests
-    ]
+    jobs = []
+    for request in requests:
+        own = request.history is not None
+        item_ids = request.history if request.history is not None else next(stored)
+        query, unknown = _query(catalog, request, item_ids, default_beam_width)
+        jobs.append(Job(request, query, unknown, history_failed=failed and not own))
+    return jobs
 
 
-def compute(engine: Engine, default_beam_width: int | None, jobs: Sequence[Job]) -> list[Result]:
+def compute(engine: Engine, jobs: Sequence[Job]) -> list[Result]:
     """One result a job; those with a history share one batch of the model."""
-    queries = [_query(job, default_beam_width) for job in jobs if job.history]
+    queries = [job.query for job in jobs if job.query.history]
     answers = iter(engine.recommend(queries) if queries else [])
     return [
         Result(job, next(answers), [])
-        if job.history
-        else Result(job, None, engine.popular(_query(job, default_beam_width)))
+        if job.query.history
+        else Result(job, None, engine.popular(job.query))
         for job in jobs
     ]
 
@@ -82,7 +89,7 @@ def compute(engine: Engine, default_beam_width: int | None, jobs: Sequence[Job])
 def num_tokens(engine: Engine, job: Job) -> int:
     """History tokens the job brings into a batch."""
     config = engine.manifest.model
-    return min(len(job.history), config.max_history_items) * config.tokens_per_item
+    return min(len(job.query.history), config.max_history_items) * config.tokens_per_item
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,13 @@ class Recommender:
             raise _invalid("retention_ratio", f"must be one of {valid}")
         if request.beam_width is not None and request.beam_width > self.max_beam_width:
             raise _invalid("beam_width", f"must be at most {self.max_beam_width}")
+        wheres = {f"boosts/{n}/where": boost.where for n, boost in enumerate(request.boosts)}
+        wheres["filter/where"] = request.filter.where if request.filter else None
+        for name, where in wheres.items():
+            try:
+                self.engine.check_filter(where)
+            except FilterError as error:
+                raise _invalid(name, str(error)) from error
 
     def _response(self, result: Result) -> RecommendResponse:
         job, answer = result.job, result.answer
@@ -151,6 +165,8 @@ class Recommender:
 
     def _ranked_item(self, ranked: RankedItem, rank: int, *, explain: bool) -> RecommendedItem:
         item = self._item(ranked.item_index, rank, ranked.score)
+        if ranked.boost:
+            item.boost = ranked.boost
         if explain and ranked.level_log_probs is not None:
             item.sid = list(ranked.sid)
             item.level_log_probs = list(ranked.level_log_probs)
@@ -161,7 +177,7 @@ class Recommender:
     ) -> Explanation:
         item_ids = self.engine.catalog.item_ids
         kept = [
-            KeptItem(item_id=item_ids[job.history[position]], num_tokens=num_tokens)
+            KeptItem(item_id=item_ids[job.query.history[position]], num_tokens=num_tokens)
             for position, num_tokens in kept_history
         ]
         return Explanation(
@@ -169,36 +185,50 @@ class Recommender:
         )
 
 
-def _job(
-    catalog: Catalog, request: RecommendRequest, item_ids: Sequence[str], *, history_failed: bool
-) -> Job:
-    """The request's job; ids the catalogue does not know are reported if the request named them."""
-    indices = [catalog.index_of(item_id) for item_id in item_ids]
-    unknown = {
-        item_id: None for item_id, index in zip(item_ids, indices, strict=True) if index is None
-    }
-    return Job(
-        request=request,
-        history=[index for index in indices if index is not None],
-        unknown_items=list(unknown) if request.history is not None else [],
-        history_failed=history_failed,
-    )
+def _query(
+    catalog: Catalog,
+    request: RecommendRequest,
+    item_ids: Sequence[str],
+    default_beam_width: int | None,
+) -> tuple[Query, list[str]]:
+    """What the engine is asked, and the ids that the request names and the catalog does not know.
 
+    The default beam width gives way to a higher limit.
+    """
+    unknown: dict[str, None] = {}
 
-def _query(job: Job, default_beam_width: int | None) -> Query:
-    """What the engine is asked; the default beam width gives way to a higher limit."""
-    request = job.request
+    def known(ids: Sequence[str], *, named: bool = True) -> tuple[int, ...]:
+        indices = [catalog.index_of(item_id) for item_id in ids]
+        if named:
+            pairs = zip(ids, indices, strict=True)
+            unknown.update((item_id, None) for item_id, index in pairs if index is None)
+        return tuple(index for index in indices if index is not None)
+
     beam_width = request.beam_width
     if beam_width is None and default_beam_width is not None:
         beam_width = max(request.limit, default_beam_width)
-    return Query(
-        history=job.history,
+    rules = request.filter or Filter()
+    diversity = request.diversity
+    query = Query(
+        history=known(item_ids, named=request.history is not None),
         limit=request.limit,
         beam_width=beam_width,
         retention_ratio=request.retention_ratio,
         exclude_seen=request.exclude_seen,
         explain=request.explain,
+        where=rules.where,
+        allow=None if rules.allow is None else known(rules.allow),
+        deny=known(rules.deny or ()),
+        boosts=tuple(
+            Boost(boost.by, boost.where, None if boost.items is None else known(boost.items))
+            for boost in request.boosts
+        ),
+        diversity=None
+        if diversity is None
+        else Diversity(diversity.max_items, diversity.prefix_length),
+        explore=request.explore,
     )
+    return query, list(unknown)
 
 
 def _invalid(name: str, detail: str) -> InvalidRequestError:

@@ -2,13 +2,68 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from model.queries import MAX_BOOST
+from model.where import MAX_TEXT_LENGTH
 
 MAX_LIMIT = 100
 MAX_DEADLINE_MS = 60_000
 
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Filter(BaseModel):
+    """Which items may be recommended; all three together."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    allow: Annotated[list[Identifier], Field(max_length=10_000)] | None = Field(
+        None, description="The only items to recommend."
+    )
+    deny: Annotated[list[Identifier], Field(max_length=10_000)] | None = Field(
+        None, description="Items never to recommend."
+    )
+    where: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)] | None = Field(
+        None,
+        description="A condition over the catalog's columns, in the syntax of SQL's WHERE.",
+        examples=["year >= 1990 AND array_contains(genres, 'Comedy')"],
+    )
+
+
+class BoostRule(BaseModel):
+    """Rank some items higher, or lower."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    by: float = Field(
+        ge=-MAX_BOOST,
+        le=MAX_BOOST,
+        allow_inf_nan=False,
+        description="Added to the score for ranking: 0.7 ranks an item as if twice as likely.",
+    )
+    where: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)] | None = Field(
+        None, description="Items that match, like `filter.where`."
+    )
+    items: Annotated[list[Identifier], Field(max_length=10_000)] | None = Field(
+        None, description="These items, of those that match."
+    )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.where is None and self.items is None:
+            raise PydanticCustomError("where_or_items", "give where, items or both")
+        return self
+
+
+class DiversityRule(BaseModel):
+    """How alike the items may be: those that share the first codes of their semantic ID are."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    max_items: int = Field(ge=1, le=MAX_LIMIT, description="Most items that share them.")
+    prefix_length: int = Field(1, ge=1, le=16, description="How many codes they share.")
 
 
 class RecommendRequest(BaseModel):
@@ -22,7 +77,17 @@ class RecommendRequest(BaseModel):
     )
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Items to return, at most.")
     exclude_seen: bool = Field(True, description="Never return items of the history.")
-    filter: None = Field(None, description="Reserved: not supported yet.")
+    filter: Filter | None = Field(None, description="Which items may be recommended.")
+    boosts: Annotated[list[BoostRule], Field(max_length=10)] = Field(
+        [], description="What ranks higher or lower; several add up, to 10 at most."
+    )
+    diversity: DiversityRule | None = Field(None, description="How alike the items may be.")
+    explore: int = Field(
+        0,
+        ge=0,
+        le=MAX_LIMIT,
+        description="Places for items that nobody had when the model learned, at the end.",
+    )
     beam_width: int | None = Field(
         None,
         ge=1,
@@ -40,14 +105,6 @@ class RecommendRequest(BaseModel):
         None, ge=1, le=MAX_DEADLINE_MS, description="Answer 504 rather than later than this."
     )
     explain: bool = Field(False, description="Add semantic IDs and what was kept of the history.")
-
-    @field_validator("filter", mode="before")
-    @classmethod
-    def _refuse_filter(cls, value: object) -> None:
-        if value is not None:
-            raise PydanticCustomError(
-                "not_supported", "filters are not supported yet; leave it out"
-            )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -74,6 +131,9 @@ class RecommendedItem(BaseModel):
         description="Natural-log probability of the item's semantic ID; null unless from the model."
     )
     title: str | None
+    boost: float | None = Field(
+        None, description="With `boosts`: what they added; ranked by score + boost."
+    )
     sid: list[int] | None = Field(
         None, description="With `explain`: the semantic ID, a code a level."
     )
@@ -111,7 +171,7 @@ class RecommendResponse(BaseModel):
         description="What failed, yet did not stop the answer."
     )
     unknown_items: list[str] = Field(
-        description="Items of the request's `history` that this model does not know; skipped."
+        description="Items that the request names and this model does not know; skipped."
     )
     explanation: Explanation | None = Field(None, description="With `explain`, from the model.")
 

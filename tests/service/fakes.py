@@ -61,6 +61,9 @@ class FakeEngine:
         asked = self.retention_ratios[0] if ratio is None else ratio
         return asked if asked in self.retention_ratios else None
 
+    def check_filter(self, where: str | None) -> None:
+        """Every filter will do."""
+
     def warm_up(self) -> None:
         """Nothing to warm."""
 

@@ -63,8 +63,13 @@ async def post(
         pytest.param('{"history":"item-1"}', 422, "invalid_request", id="history text"),
         pytest.param('{"history":[1]}', 422, "invalid_request", id="history of ints"),
         pytest.param('{"history":[null]}', 422, "invalid_request", id="history of null"),
-        pytest.param('{"user_id":"u","filter":{}}', 422, "not_supported", id="filter"),
-        pytest.param('{"user_id":"u","filter":{"deny":["a"]}}', 422, "not_supported", id="deny"),
+        pytest.param('{"user_id":"u","filter":[]}', 422, "invalid_request", id="filter list"),
+        pytest.param('{"user_id":"u","filter":{"deny":"a"}}', 422, "invalid_request", id="deny"),
+        pytest.param('{"user_id":"u","filter":{"only":[]}}', 422, "invalid_request", id="only"),
+        pytest.param('{"user_id":"u","boosts":[{"by":1}]}', 422, "invalid_request", id="boost all"),
+        pytest.param('{"user_id":"u","boosts":[{"by":11}]}', 422, "invalid_request", id="boost 11"),
+        pytest.param('{"user_id":"u","diversity":{}}', 422, "invalid_request", id="diversity"),
+        pytest.param('{"user_id":"u","explore":-1}', 422, "invalid_request", id="explore"),
     ],
 )
 async def test_a_bad_body_is_the_callers_mistake(

@@ -234,8 +234,8 @@ async def test_a_batch_asks_the_store_once(engine: FakeEngine) -> None:
     ann, bob = RecommendRequest(user_id="ann"), RecommendRequest(user_id="bob")
     inline = RecommendRequest(user_id="cid", history=["item-1"])
 
-    await prepare(store, engine.catalog, [ann, inline, bob])
-    await prepare(store, engine.catalog, [inline])
+    await prepare(store, engine.catalog, None, [ann, inline, bob])
+    await prepare(store, engine.catalog, None, [inline])
 
     assert store.questions == [["ann", "bob"]]
 
