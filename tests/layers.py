@@ -113,5 +113,11 @@ LAYERS = {
         "pruning",
         "training",
         "prompt_cache",
+        "trie_peers",
+        "trie_rectokens",
+        "trie_ours",
+        "trie_result",
+        "trie_report",
+        "trie",
     ),
 }
