@@ -17,13 +17,13 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from torch import Tensor
 
-from benchmarks.trie_ours import Index, Replay
+from benchmarks.trie_ours import LEVEL_BY_LEVEL, Replay, find, num_bytes, trie_of
 from benchmarks.trie_peers import Codes, DictTrie, Found, StaticIndex, unconstrained
 from benchmarks.trie_rectokens import RecTokens
 from benchmarks.trie_report import show, write_record
 from benchmarks.trie_result import (
+    BY_LEVEL,
     HEADLINE_SIDS,
     MEMORY,
     NO_CATALOG,
@@ -72,7 +72,7 @@ SETTINGS = (
     Setting(HEADLINE_SIDS, 2048, 8, 2, 70),
 )
 FULL = Effort(SETTINGS, HEADLINE_SIDS, 20, (100_000, HEADLINE_SIDS, 10_000_000), 30)
-QUICK = Effort(SETTINGS, 12_000, 4, (100_000, HEADLINE_SIDS), 4)
+QUICK = Effort(SETTINGS, 12_000, 3, (100_000, HEADLINE_SIDS), 1)
 
 
 def catalog(num_items: int, vocabulary: int, levels: int) -> Codes:
@@ -80,23 +80,21 @@ def catalog(num_items: int, vocabulary: int, levels: int) -> Codes:
     return np.random.default_rng(0).integers(0, vocabulary, (num_items, levels), dtype=np.int32)
 
 
-def draw(setting: Setting, seed: int) -> list[Tensor]:
-    """Random scores per level, (batch, beams, vocabulary); level 0 has one beam."""
+def replay(setting: Setting, seed: int) -> Replay:
+    """Random scores of every level's codes, another set for each row of the batch."""
     generator = torch.Generator().manual_seed(seed)
-    widths = [1] + [setting.beam_width] * (setting.levels - 1)
-    shapes = [(setting.batch, width, setting.vocabulary) for width in widths]
-    return [SPREAD * torch.rand(shape, generator=generator) for shape in shapes]
+    shape = (setting.levels, setting.batch, setting.vocabulary)
+    return Replay(list(SPREAD * torch.rand(shape, generator=generator)), setting.beam_width)
 
 
 def agreed(able: Mapping[str, Search], setting: Setting) -> int:
     """The first seed whose scores let all contenders find the same.
 
-    Equal sums of scores may come out in any order of theirs, and then later levels get other
-    scores; a contender that is wrong is so with every seed.
+    Peers may put equal sums of scores into any order; who is wrong is so with every seed.
     """
     for seed in range(MOST_SEEDS):
-        model = Replay(draw(setting, seed))
-        reference, *others = [find(model) for find in able.values()]
+        model = replay(setting, seed)
+        reference, *others = [search_with(model) for search_with in able.values()]
         if all(
             torch.equal(each.sids, reference.sids)
             and torch.allclose(each.scores, reference.scores, rtol=1e-5)
@@ -109,22 +107,22 @@ def agreed(able: Mapping[str, Search], setting: Setting) -> int:
 def contenders(setting: Setting, effort: Effort) -> tuple[dict[str, Search], dict[str, str]]:
     """Who can search this catalog, and why others cannot."""
     codes = catalog(setting.num_items, setting.vocabulary, setting.levels)
-    width = setting.beam_width
-    ours = Index.from_codes(codes, (setting.vocabulary,) * setting.levels)
+    ours = trie_of(codes, (setting.vocabulary,) * setting.levels)
     static = StaticIndex.from_codes(codes, setting.vocabulary)
     found: dict[str, Search] = {
-        OURS: lambda model: ours.search(model, width),
-        STATIC: lambda model: static.search(model.drawn, width),
+        OURS: partial(find, ours),
+        BY_LEVEL: partial(find, ours, step_cost=LEVEL_BY_LEVEL),
+        STATIC: lambda model: static.search(model.scores, model.beam_width),
     }
     if setting.num_items > effort.most_in_dicts:
         return found, {}
     dicts = DictTrie(codes)
-    found["dict"] = lambda model: dicts.search(model.drawn, width)
+    found["dict"] = lambda model: dicts.search(model.scores, model.beam_width)
     try:
         rectokens = RecTokens(codes, setting.vocabulary)
     except ImportError as error:
         return found, {"RecTokens": str(error)}
-    found["RecTokens"] = lambda model: rectokens.search(model.drawn, width)
+    found["RecTokens"] = lambda model: rectokens.search(model.scores, model.beam_width)
     return found, {}
 
 
@@ -133,13 +131,13 @@ def search(setting: Setting, effort: Effort) -> SearchCell:
     """Time everybody's search."""
     able, skipped = contenders(setting, effort)
     seed = agreed(able, setting)
-    model, width = Replay(draw(setting, seed)), setting.beam_width
+    model = replay(setting, seed)
     works: dict[str, Callable[[], object]] = {
-        name: partial(find, model) for name, find in able.items()
+        name: partial(search_with, model) for name, search_with in able.items()
     }
-    works[NO_CATALOG] = lambda: unconstrained(model.drawn, width)
-    works[SOFTMAX] = lambda: [scores.log_softmax(-1) for scores in model.drawn]
-    works[MEMORY] = lambda: model.gather_memory(width)
+    works[NO_CATALOG] = lambda: unconstrained(model.scores, model.beam_width)
+    works[SOFTMAX] = lambda: [scores.log_softmax(-1) for scores in model.scores]
+    works[MEMORY] = model.gather_memory
     seconds = interleaved_seconds(works, effort.search_s, min_rounds=1)
     return SearchCell(setting, {name: 1e3 * s for name, s in seconds.items()}, skipped, seed)
 
@@ -148,12 +146,11 @@ def build(num_items: int, effort: Effort, vocabulary: int = 2048, levels: int = 
     """Time how an index comes to be."""
     codes = catalog(num_items, vocabulary, levels)
     sizes = (vocabulary,) * levels
-    works: dict[str, Callable[[], Index | StaticIndex]] = {
-        OURS: lambda: Index.from_codes(codes, sizes)
-    }
+    works: dict[str, Callable[[], object]] = {OURS: lambda: trie_of(codes, sizes)}
+    mib = {OURS: num_bytes(trie_of(codes, sizes)) / 2**20}
     if num_items <= effort.most_in_static:
         works[STATIC] = lambda: StaticIndex.from_codes(codes, vocabulary)
-    mib = {name: work().num_bytes / 2**20 for name, work in works.items()}
+        mib[STATIC] = StaticIndex.from_codes(codes, vocabulary).num_bytes / 2**20
     seconds = interleaved_seconds(works, effort.build_s, min_rounds=1)
     return BuildCell(num_items, vocabulary, levels, seconds, mib)
 

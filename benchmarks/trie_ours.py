@@ -1,10 +1,9 @@
 """Our index and our beam search as they serve, behind a model that only looks up scores.
 
-Shape words: batch, beams, levels, vocabulary.
+Shape words: batch, beams, tokens, levels, vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,73 +12,74 @@ from torch import Tensor
 
 from benchmarks.trie_peers import Found
 from model.backbone import Backbone, Prompt
-from model.beam_search import Tail, beam_search
+from model.beam_search import beam_search
 from model.config import T5Config
+from model.look_ahead import STEP_COST
 from model.sid_sort import distinct, sort_codes
+from model.tail import Tail
 from model.trie import SidTrie
 
 NO_HISTORY = Prompt((), (), None)
+LEVEL_BY_LEVEL = -1  # a step cost that makes looking ahead never worthwhile
 
 
-@dataclass(frozen=True)
-class Index:
-    """The trie, and the semantic IDs that its leaves stand for."""
+def trie_of(codes: npt.NDArray[np.int32], codebook_sizes: Sequence[int]) -> SidTrie:
+    """Our index of (num_items, levels) semantic IDs in any order."""
+    order = sort_codes(codes, codebook_sizes)
+    return SidTrie.from_sids(codes.take(order[distinct(codes, order)], axis=0))
 
-    trie: SidTrie
-    sids: Tensor
 
-    @classmethod
-    def from_codes(cls, codes: npt.NDArray[np.int32], codebook_sizes: Sequence[int]) -> "Index":
-        """Build from (num_items, levels) semantic IDs in any order."""
-        order = sort_codes(codes, codebook_sizes)
-        sids = codes.take(order[distinct(codes, order)], axis=0)
-        return cls(SidTrie.from_sids(sids), torch.from_numpy(sids))
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the trie and of the semantic IDs."""
-        return sum(part.nbytes for part in (*self.trie.first_child, *self.trie.codes, self.sids))
-
-    def search(self, model: "Replay", beam_width: int) -> Found:
-        """The service's beam search, and the semantic IDs of what it found."""
-        beams = beam_search(model, NO_HISTORY, self.trie, beam_width)
-        return Found(self.sids[beams.leaves].long(), beams.scores)
+def num_bytes(trie: SidTrie) -> int:
+    """Memory of all its tensors; those that share memory count once."""
+    tensors = trie.to_tensors().values()
+    return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
 
 
 class Replay(Backbone):
     """Scores that were drawn beforehand, and keys and values of one number per beam.
 
     Args:
-        logits: per level, (batch, beams, vocabulary).
+        drawn: per level, (batch, vocabulary): what every beam of a row thinks of each code.
+        beam_width: of the search.
     """
 
-    def __init__(self, logits: Sequence[Tensor]) -> None:
-        sizes = tuple(scores.shape[2] for scores in logits)
+    def __init__(self, drawn: Sequence[Tensor], beam_width: int) -> None:
+        sizes = tuple(scores.shape[1] for scores in drawn)
         super().__init__(T5Config(codebook_sizes=sizes, d_model=1, tie_outputs=True))
-        self.drawn = logits
-        self._states = [scores[..., :1].contiguous() for scores in logits]
-        self._remembered = [
-            states[None, None, ..., None].expand(1, 2, -1, -1, 1, 1) for states in self._states
+        self._drawn = drawn
+        self._copies: dict[tuple[int, int], Tensor] = {}
+        self._states = drawn[0].new_zeros(len(drawn[0]), 1, 1)
+        self.beam_width = beam_width
+        self.scores = [
+            self._of_beams(level, beam_width if level else 1) for level in range(len(drawn))
         ]
+
+    def _of_beams(self, level: int, beams: int) -> Tensor:
+        """(batch, beams, vocabulary), a copy per beam: as much to read as from a real model."""
+        if (level, beams) not in self._copies:
+            copies = self._drawn[level][:, None].expand(-1, beams, -1).contiguous()
+            self._copies[level, beams] = copies
+        return self._copies[level, beams]
 
     def logits(self, states: Tensor, level: int) -> Tensor:
         """As drawn, whatever the states are."""
-        return self.drawn[level][:, : states.shape[1]]
+        return self._of_beams(level, states.shape[1])
 
     def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002
         """See Backbone."""
-        return self._states[0], self._remembered[0]
+        return self._states, self._states[None, None, ..., None].expand(1, 2, -1, -1, 1, 1)
 
     def step(
         self,
         prompt: Prompt,  # noqa: ARG002
         past: Tensor | None,  # noqa: ARG002
         codes: Tensor,
-        level: int,
+        level: int,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """See Backbone."""
-        beams = codes.shape[1]
-        return self._states[level][:, :beams], self._remembered[level][:, :, :, :beams]
+        _, beams, tokens = codes.shape
+        states = self._states[:, :, None].expand(-1, beams, tokens, 1)
+        return states, states[None, None, ..., None].expand(1, 2, -1, -1, -1, 1, 1)
 
     def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
         """There is nothing to read."""
@@ -89,10 +89,18 @@ class Replay(Backbone):
         """There is nothing to train."""
         raise NotImplementedError
 
-    def gather_memory(self, beam_width: int) -> None:
-        """What a search spends on its beams' keys and values; the peers' loops have none."""
-        batch = self._states[0].shape[0]
-        for level in range(1, len(self.drawn)):
-            remembered = tuple(self._remembered[before] for before in range(level))
-            ancestors = torch.zeros(batch, beam_width, level, dtype=torch.int64)
-            Tail(remembered, ancestors, self._states[0]).gather()
+    def gather_memory(self) -> None:
+        """What a search level by level spends on looking up its beams' keys and values."""
+        batch = len(self._states)
+        ancestors = torch.zeros(batch, self.beam_width, len(self._drawn), dtype=torch.int64)
+        tail = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0])
+        for level in range(1, len(self._drawn)):
+            Tail(tail.remembered, ancestors[..., :level], tail.log_probs).gather()
+            _, now = self.step(NO_HISTORY, None, ancestors[..., :1], level)
+            tail = tail.remember(now[:, :, :, :, 0])
+
+
+def find(trie: SidTrie, model: Replay, step_cost: int = STEP_COST) -> Found:
+    """The service's beam search, and the semantic IDs of what it found."""
+    beams = beam_search(model, NO_HISTORY, trie, model.beam_width, step_cost=step_cost)
+    return Found(trie.sids[beams.leaves].long(), beams.scores)

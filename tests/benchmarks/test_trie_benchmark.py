@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.trie import Effort, agreed, build, contenders, draw, measure, search
-from benchmarks.trie_ours import Index, Replay
+from benchmarks.trie import Effort, agreed, build, contenders, measure, replay, search
+from benchmarks.trie_ours import find, trie_of
 from benchmarks.trie_peers import DictTrie, StaticIndex, unconstrained
 from benchmarks.trie_report import show, write_record
-from benchmarks.trie_result import OURS, STATIC, Result, Setting
+from benchmarks.trie_result import BY_LEVEL, MEMORY, OURS, STATIC, Result, Setting
 
 SMALL = Setting(num_items=60, vocabulary=16, levels=3, batch=2, beam_width=5)
 TINY_EFFORT = Effort(
@@ -43,12 +43,12 @@ def test_every_index_leads_to_the_same_semantic_ids(rows: list[tuple[int, ...]],
     """Ours, STATIC's and dictionaries, for catalogs of any shape that fill the beam."""
     codes = np.array(rows, dtype=np.int32)
     width = min(3, len(np.unique(codes[:, 0])))
-    logits = draw(Setting(len(codes), 6, 4, batch=2, beam_width=width), seed)
+    model = replay(Setting(len(codes), 6, 4, batch=2, beam_width=width), seed)
 
-    ours = Index.from_codes(codes, (6,) * 4).search(Replay(logits), width)
+    ours = find(trie_of(codes, (6,) * 4), model)
 
     for peer in (StaticIndex.from_codes(codes, 6), DictTrie(codes)):
-        found = peer.search(logits, width)
+        found = peer.search(model.scores, width)
         assert found.sids.tolist() == ours.sids.tolist()
         torch.testing.assert_close(found.scores, ours.scores)
 
@@ -57,11 +57,11 @@ def test_every_index_leads_to_the_same_semantic_ids(rows: list[tuple[int, ...]],
 def test_without_a_catalog_the_best_of_all_sequences_are_found() -> None:
     """As with a catalog that holds every sequence of codes."""
     everything = np.indices((4, 4, 4)).reshape(3, -1).T.astype(np.int32)
-    logits = draw(Setting(64, 4, 3, batch=2, beam_width=4), seed=0)
+    model = replay(Setting(64, 4, 3, batch=2, beam_width=4), seed=0)
 
-    found = unconstrained(logits, 4)
+    found = unconstrained(model.scores, 4)
 
-    expected = Index.from_codes(everything, (4, 4, 4)).search(Replay(logits), 4)
+    expected = find(trie_of(everything, (4, 4, 4)), model)
     assert found.sids.tolist() == expected.sids.tolist()
 
 
@@ -69,7 +69,7 @@ def test_contenders_that_disagree_are_not_timed() -> None:
     """A peer with another catalog finds something else, whatever the scores."""
     found, _ = contenders(SMALL, TINY_EFFORT)
     other = StaticIndex.from_codes(np.full((1, 3), 7, dtype=np.int32), SMALL.vocabulary)
-    found["other"] = lambda model: other.search(model.drawn, SMALL.beam_width)
+    found["other"] = lambda model: other.search(model.scores, SMALL.beam_width)
 
     with pytest.raises(AssertionError, match="other do not find the same"):
         agreed(found, SMALL)
@@ -79,9 +79,9 @@ def test_a_search_names_who_did_not_run_and_why() -> None:
     """Every contender has a time or a reason."""
     cell = search(SMALL, TINY_EFFORT)
 
-    assert {OURS, STATIC, "dict"} <= cell.ms.keys()
+    assert {OURS, BY_LEVEL, STATIC, "dict"} <= cell.ms.keys()
     assert {"RecTokens"} == (cell.ms.keys() | cell.skipped.keys()) & {"RecTokens"}
-    assert cell.ratio > cell.ratio_without_memory
+    assert cell.ms[BY_LEVEL] > cell.ms[MEMORY]
 
 
 def test_a_catalog_too_large_for_static_is_built_by_ours_alone() -> None:
