@@ -58,22 +58,35 @@ class SidTrie:
         """Build from (num_leaves, num_levels) distinct semantic IDs in ascending order."""
         if len(sids) == 0:
             raise ValueError("a trie needs at least one semantic ID")
-        num_leaves, num_levels = sids.shape
+        num_leaves = len(sids)
+        whole = np.ascontiguousarray(sids, dtype=np.int32)
         first_child, codes, children, leaves = [], [], [], []
         is_new = np.zeros(num_leaves, dtype=bool)
         is_new[0] = True
-        parent_starts = np.zeros(1, dtype=np.int64)
-        for level in range(num_levels):
-            is_new[1:] |= sids[1:, level] != sids[:-1, level]
-            starts = np.flatnonzero(is_new)
-            offsets = np.append(np.searchsorted(starts, parent_starts), len(starts))
-            first_child.append(torch.from_numpy(offsets.astype(np.int32)))
-            codes.append(torch.from_numpy(sids[starts, level].astype(np.int32)))
-            children.append(widest_together(np.diff(offsets)))
-            leaves.append(widest_together(np.diff(starts, append=num_leaves)))
-            parent_starts = starts
-        whole = torch.from_numpy(np.ascontiguousarray(sids, dtype=np.int32))
-        return cls(tuple(first_child), tuple(codes), whole, tuple(children), tuple(leaves))
+        starts = np.zeros(1, dtype=np.int64)
+        below = widest_together(np.array([num_leaves]))
+        for column in np.ascontiguousarray(whole.T):
+            if len(starts) == num_leaves:  # one child each, with its parent's number
+                first_child.append(np.arange(num_leaves + 1, dtype=np.int32))
+                codes.append(column.copy())
+                children.append(below.copy())
+            else:
+                was_new = is_new.copy()
+                is_new[1:] |= column[1:] != column[:-1]
+                starts = np.flatnonzero(is_new)
+                offsets = np.append(np.flatnonzero(was_new[starts]), len(starts))
+                first_child.append(offsets.astype(np.int32))
+                codes.append(column[starts])
+                children.append(widest_together(np.diff(offsets)))
+                below = widest_together(np.diff(starts, append=num_leaves))
+            leaves.append(below.copy())
+        return cls(
+            tuple(map(torch.from_numpy, first_child)),
+            tuple(map(torch.from_numpy, codes)),
+            torch.from_numpy(whole),
+            tuple(children),
+            tuple(leaves),
+        )
 
     def to_tensors(self) -> dict[str, Tensor]:
         """For a safetensors file; `from_tensors` reads them back, without copying."""
@@ -168,9 +181,11 @@ def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
 
 def widest_together(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(at most MAX_COUNTED,): sums of the 1, 2, 3, ... largest counts."""
-    if len(counts) > MAX_COUNTED:
-        counts = np.partition(counts, len(counts) - MAX_COUNTED)[-MAX_COUNTED:]
-    return np.cumsum(np.sort(counts)[::-1], dtype=np.int64)
+    times = np.bincount(counts)[::-1]  # how often each count occurs, the largest first
+    sizes = np.arange(len(times) - 1, -1, -1)
+    needed = int(np.searchsorted(np.cumsum(times), MAX_COUNTED)) + 1
+    widest = np.repeat(sizes[:needed], times[:needed])[:MAX_COUNTED]
+    return np.cumsum(widest, dtype=np.int64)
 
 
 def together(most: npt.NDArray[np.int64], num_nodes: int) -> int:
