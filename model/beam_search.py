@@ -73,7 +73,7 @@ def beam_search(
             if places:
                 ahead = look_ahead(model, prompt, trie, tail, frontier.nodes, level, places)
             else:
-                codes = trie.codes[level - 1][frontier.nodes].long()
+                codes = trie.codes_of(level - 1, frontier.nodes)
                 states, now = model.step(prompt, tail.gather(), codes[..., None], level)
                 states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
         children = trie.children(level, frontier.nodes)
@@ -93,5 +93,8 @@ def beam_search(
 def _terms(model: Backbone, states: Tensor, trie: SidTrie, children: Spread, level: int) -> Tensor:
     """(batch, places) float32: log-probability of each child's code, given its beam."""
     log_probs = model.logits(states, level).float().log_softmax(dim=-1)
-    codes = trie.codes[level][children.nodes].long()
+    codes = trie.codes_of(level, children.nodes)
+    if children.share:
+        shape = (*log_probs.shape[:2], children.share)
+        return log_probs.gather(2, codes.view(shape)).flatten(1)
     return log_probs.flatten(1).gather(1, children.owners * log_probs.shape[2] + codes)

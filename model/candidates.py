@@ -63,11 +63,14 @@ def candidates_of(
         level: the children's.
         rules: what is legal, and what ranks higher.
     """
-    nodes, owners, exists = children
+    nodes, owners, exists, share = children
     legal = rules.legal(level, nodes, exists)
-    scores = frontier.scores
-    scores = scores if scores.shape[1] == 1 else scores.gather(1, owners)
-    scores = (scores + terms).masked_fill(~legal, -torch.inf)
+    if share:
+        shares = terms.view(*frontier.scores.shape, share)
+        scores = (frontier.scores[..., None] + shares).flatten(1)
+    else:
+        scores = frontier.scores.gather(1, owners) + terms
+    scores = scores.masked_fill_(~legal, -torch.inf)
     bias = rules.bias(level, nodes)
     ranks = scores if bias is None else scores + bias
     groups = None
@@ -115,12 +118,12 @@ def ranking_keys(ranks: Tensor, nodes: Tensor) -> Tensor:
     """One int64 per candidate that sorts by rank, then by smaller node; |key| < 2**62.
 
     A float32's bits, with the magnitude bits of negative numbers flipped, sort like the number
-    itself; they become the upper half, the node counted backwards the lower half. Keys of distinct
-    nodes differ, so top-k has one right answer on every device.
+    itself; they become the upper half, less the node, which is below 2**31. Keys of distinct nodes
+    differ, so top-k has one right answer on every device.
     """
     bits = ranks.float().view(torch.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.long() << 31) | (0x7FFFFFFF - nodes)
+    return ordered.long().bitwise_left_shift_(31).sub_(nodes)
 
 
 def _within_quota_first(keys: Tensor, candidates: Candidates, level: int, quota: Quota) -> Tensor:

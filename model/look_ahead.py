@@ -96,7 +96,7 @@ def look_ahead(
         places: at least as many as there are leaves below the beams of any row.
     """
     start, end = trie.leaves_below(level - 1, nodes)
-    leaves, owners, _ = spread(start, end, places, trie.num_leaves)
+    leaves, owners, _, _ = spread(start, end, places, trie.num_leaves)
     codes = trie.sids[leaves].long()
     states, _ = model.step(prompt, tail.gather(owners), codes[..., level - 1 : -1], level)
     log_probs = [

@@ -21,16 +21,22 @@ MAX_COUNTED = 4096
 Codes = npt.NDArray[np.int32]
 
 
+MOST_FILLER = 2
+"""Ranges get equal shares of a list if it becomes at most so many times as long by that."""
+
+
 class Spread(NamedTuple):
     """Ranges of nodes, one per beam, as one flat list per row.
 
     nodes: (batch, places) int64; owners: (batch, places) int64, the beam each belongs to; exists:
-    (batch, places) bool, False = filler behind the last one.
+    (batch, places) bool, False = filler; share: places of every beam, if all have as many and
+    filler is behind each beam's last node; 0 if filler is behind the last node of all.
     """
 
     nodes: Tensor
     owners: Tensor
     exists: Tensor
+    share: int
 
 
 @dataclass(frozen=True)
@@ -141,16 +147,28 @@ class SidTrie:
             parents: (batch, beams) int64 nodes of the level above; at level 0 all are 0, the root.
                 Distinct in each row, as far as it matters that no child is left out.
         """
-        offsets = self.first_child[level]
-        start, end = offsets[parents].long(), offsets[parents + 1].long()
-        room = together(self.most_children[level], parents.shape[1])
-        return spread(start, end, room, len(self.codes[level]))
+        batch, beams = parents.shape
+        if level and len(self.codes[level]) == len(self.codes[level - 1]):  # one child each
+            owners = torch.arange(beams, device=parents.device).expand(batch, -1)
+            return Spread(parents, owners, torch.ones_like(parents, dtype=torch.bool), 1)
+        spans = self.first_child[level].unfold(0, 2, 1).index_select(0, parents.flatten())
+        start, end = spans.view(batch, beams, 2).unbind(2)
+        widest = int(self.most_children[level][0])
+        room = together(self.most_children[level], beams)
+        if widest * beams <= MOST_FILLER * room:
+            return _in_equal_shares(start, end, widest, len(self.codes[level]))
+        return spread(start.long(), end.long(), room, len(self.codes[level]))
+
+    def codes_of(self, level: int, nodes: Tensor) -> Tensor:
+        """int64, the last code of each node, in the nodes' shape."""
+        return self.codes[level].index_select(0, nodes.flatten()).view(nodes.shape).long()
 
     def leaves_below(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """The first leaf below each node of `level`, and the one behind its last."""
-        start, end = nodes, nodes + 1
+        bounds = torch.stack((nodes, nodes + 1)).flatten()
         for offsets in self.first_child[level + 1 :]:
-            start, end = offsets[start].long(), offsets[end].long()
+            bounds = offsets.index_select(0, bounds)
+        start, end = bounds.view(2, *nodes.shape).long()
         return start, end
 
 
@@ -165,18 +183,23 @@ def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
     """
     batch, beams = start.shape
     place = torch.arange(places, device=start.device)
-    if beams == 1:
-        nodes = start + place
-        exists = nodes < end
-        owners = torch.zeros_like(nodes)
-    else:
-        counts = end - start
-        ends = counts.cumsum(1)
-        owners = torch.searchsorted(ends, place.expand(batch, -1).contiguous(), right=True)
-        exists = owners < beams
-        owners = owners.clamp(max=beams - 1)
-        nodes = (end - ends).gather(1, owners) + place
-    return Spread(nodes.clamp(max=num_nodes - 1), owners, exists)
+    counts = end - start
+    ends = counts.cumsum(1)
+    owners = torch.searchsorted(ends, place.expand(batch, -1).contiguous(), right=True)
+    exists = owners < beams
+    owners = owners.clamp(max=beams - 1)
+    nodes = (end - ends).gather(1, owners) + place
+    return Spread(nodes.clamp(max=num_nodes - 1), owners, exists, 0)
+
+
+def _in_equal_shares(start: Tensor, end: Tensor, share: int, num_nodes: int) -> Spread:
+    """The same with `share` places for every beam; int32 ranges no longer than that."""
+    batch, beams = start.shape
+    nodes = start[..., None] + torch.arange(share, dtype=torch.int32, device=start.device)
+    exists = nodes < end[..., None]
+    nodes = nodes.clamp_(max=num_nodes - 1).flatten(1).long()
+    owners = torch.arange(beams, device=start.device)[:, None].expand(-1, share).flatten()
+    return Spread(nodes, owners.expand(batch, -1), exists.flatten(1), share)
 
 
 def widest_together(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
