@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone, Prompt
-from model.candidates import Frontier, best, candidates_of
+from model.candidates import Frontier, all_of, best, candidates_of
 from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
@@ -83,7 +83,11 @@ def beam_search(
             terms = ahead.terms(trie, children, level)
         candidates = candidates_of(frontier, children, terms, level, rules)
         width = min(beam_width, len(trie.codes[level]))
-        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota)
+        is_last = level == trie.num_levels - 1
+        if not is_last and candidates.nodes.shape[1] <= width:  # all stay: no need to rank them
+            frontier, parents, terms, dropped = all_of(candidates)
+        else:
+            frontier, parents, terms, dropped = best(candidates, width, level, rules.quota)
         lost = lost.maximum(dropped)
         tail = tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)

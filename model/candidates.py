@@ -14,7 +14,7 @@ from model.trie import Spread
 
 @dataclass(frozen=True)
 class Frontier:
-    """The beams of a level, best first.
+    """The beams of a level; best first, unless none had to be dropped.
 
     Args:
         nodes: (batch, beams) int64 nodes of the level.
@@ -79,6 +79,13 @@ def candidates_of(
         inherited = frontier.groups.gather(1, owners)
         groups = torch.where(rules.quota.lengths == level + 1, nodes, inherited)
     return Candidates(nodes, owners, scores, ranks, terms, groups)
+
+
+def all_of(candidates: Candidates) -> tuple[Frontier, Tensor, Tensor, Tensor]:
+    """Keep all candidates as they stand, best first or not; returns what `best` does."""
+    frontier = Frontier(candidates.nodes, candidates.scores, candidates.ranks, candidates.groups)
+    lost = torch.full_like(candidates.ranks[:, 0], -torch.inf)
+    return frontier, candidates.owners, candidates.terms, lost
 
 
 def best(
