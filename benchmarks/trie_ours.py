@@ -91,13 +91,14 @@ class Replay(Backbone):
 
     def gather_memory(self) -> None:
         """What a search level by level spends on looking up its beams' keys and values."""
-        batch = len(self._states)
-        ancestors = torch.zeros(batch, self.beam_width, len(self._drawn), dtype=torch.int64)
+        parents = torch.zeros(len(self._states), self.beam_width, dtype=torch.int64)
         tail = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0])
         for level in range(1, len(self._drawn)):
-            Tail(tail.remembered, ancestors[..., :level], tail.log_probs).gather()
-            _, now = self.step(NO_HISTORY, None, ancestors[..., :1], level)
-            tail = tail.remember(now[:, :, :, :, 0])
+            tail = tail.follow(parents, parents)
+            tail.gather()
+            tail = tail.remember(
+                self.step(NO_HISTORY, None, parents[..., None], level)[1][..., 0, :, :]
+            )
 
 
 def find(trie: SidTrie, model: Replay, step_cost: int = STEP_COST) -> Found:

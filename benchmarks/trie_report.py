@@ -99,7 +99,8 @@ def _conditions(result: Result) -> str:
         "softmax included. All contenders get the same random scores, found the same semantic IDs "
         "and scores before they were timed, and return semantic IDs; ours is the service's beam "
         "search, which also looks up each beam's keys and values, here of one number, and reads "
-        f"the last levels at once where beams have few leaves left.{missing}"
+        "the last levels at once where beams have few leaves left. No peer does either, so the "
+        f"target is for our time level by level, less what its keys and values take.{missing}"
     )
 
 

@@ -48,7 +48,7 @@ class SearchCell:
 
     @property
     def ratio_by_level(self) -> float:
-        """The same level by level, without our lookup of keys and values."""
+        """The same for what the peers do, too: level by level, without keys and values."""
         return round((self.ms[BY_LEVEL] - self.ms[MEMORY]) / self.ms[STATIC], 3)
 
 
@@ -104,11 +104,14 @@ class Result:
 
     @property
     def headline(self) -> dict[str, float]:
-        """The numbers that have targets: those of the largest catalog that STATIC has, too."""
+        """The numbers that have targets: those of the largest catalog that STATIC has, too.
+
+        The time is of what both do: no peer looks ahead or looks up keys and values.
+        """
         search = max(self.searches, key=lambda cell: cell.setting.num_items)
         speedups = {cell.num_items: cell.speedup for cell in self.builds if cell.speedup}
         return {
-            "mask_time_vs_static_1m": search.ratio,
+            "mask_time_vs_static_1m": search.ratio_by_level,
             "build_speedup_vs_static_1m": speedups[max(speedups)],
         }
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone, Prompt
-from model.candidates import Frontier, all_of, best, candidates_of
+from model.candidates import Frontier, best, candidates_of
 from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
@@ -48,9 +48,7 @@ def beam_search(
     host_reads: bool = True,
     step_cost: int = STEP_COST,
 ) -> Beams:
-    """Find each row's best leaves.
-
-    With a beam as wide as the trie this is exhaustive search.
+    """Find each row's best leaves; exhaustively, if the beam is as wide as the trie.
 
     Args:
         model: in eval mode.
@@ -83,11 +81,8 @@ def beam_search(
             terms = ahead.terms(trie, children, level)
         candidates = candidates_of(frontier, children, terms, level, rules)
         width = min(beam_width, len(trie.codes[level]))
-        is_last = level == trie.num_levels - 1
-        if not is_last and candidates.nodes.shape[1] <= width:  # all stay: no need to rank them
-            frontier, parents, terms, dropped = all_of(candidates)
-        else:
-            frontier, parents, terms, dropped = best(candidates, width, level, rules.quota)
+        in_order = level == trie.num_levels - 1
+        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota, in_order)
         lost = lost.maximum(dropped)
         tail = tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)

@@ -81,22 +81,17 @@ def candidates_of(
     return Candidates(nodes, owners, scores, ranks, terms, groups)
 
 
-def all_of(candidates: Candidates) -> tuple[Frontier, Tensor, Tensor, Tensor]:
-    """Keep all candidates as they stand, best first or not; returns what `best` does."""
-    frontier = Frontier(candidates.nodes, candidates.scores, candidates.ranks, candidates.groups)
-    lost = torch.full_like(candidates.ranks[:, 0], -torch.inf)
-    return frontier, candidates.owners, candidates.terms, lost
-
-
 def best(
-    candidates: Candidates, beam_width: int, level: int, quota: Quota | None
+    candidates: Candidates, beam_width: int, level: int, quota: Quota | None, in_order: bool
 ) -> tuple[Frontier, Tensor, Tensor, Tensor]:
-    """Keep the best candidates.
+    """Keep the best candidates, best first; in any order if none has to go and that is enough.
 
     Returns:
         the new beams; (batch, beams) the beam each came from, and its own log-probability; and
         (batch,) the best rank of a legal candidate that was not kept, -inf if none was dropped.
     """
+    if not in_order and candidates.nodes.shape[1] <= beam_width:
+        return _all_of(candidates)
     width = min(beam_width, candidates.nodes.shape[1])
     keys = ranking_keys(candidates.ranks, candidates.nodes)
     if quota is not None and candidates.groups is not None:
@@ -119,6 +114,13 @@ def best(
         None if candidates.groups is None else candidates.groups.gather(1, kept),
     )
     return frontier, candidates.owners.gather(1, kept), candidates.terms.gather(1, kept), lost
+
+
+def _all_of(candidates: Candidates) -> tuple[Frontier, Tensor, Tensor, Tensor]:
+    """What `best` returns if it keeps all, as they stand."""
+    frontier = Frontier(candidates.nodes, candidates.scores, candidates.ranks, candidates.groups)
+    lost = torch.full_like(candidates.ranks[:, 0], -torch.inf)
+    return frontier, candidates.owners, candidates.terms, lost
 
 
 def ranking_keys(ranks: Tensor, nodes: Tensor) -> Tensor:
