@@ -67,14 +67,14 @@ def beam_search(
     host_reads = host_reads and states.device.type == "cpu"
     for level in range(trie.num_levels):
         if level and ahead is None:
-            places = num_leaves_ahead(trie, level, frontier.nodes, host_reads, step_cost)
+            places = num_leaves_ahead(trie, level, frontier, host_reads, step_cost)
             if places:
-                ahead = look_ahead(model, prompt, trie, tail, frontier.nodes, level, places)
+                ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
                 codes = trie.codes_of(level - 1, frontier.nodes)
                 states, now = model.step(prompt, tail.gather(), codes[..., None], level)
                 states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
-        children = trie.children(level, frontier.nodes)
+        children = trie.children(level, frontier.nodes, frontier.legal)
         if ahead is None:
             terms = _terms(model, states, trie, children, level)
         else:

@@ -28,6 +28,11 @@ class Frontier:
     ranks: Tensor
     groups: Tensor | None
 
+    @property
+    def legal(self) -> Tensor:
+        """(batch, beams) bool, False = filler."""
+        return self.scores > -torch.inf
+
     @classmethod
     def root(cls, batch: int, device: torch.device, quota: Quota | None) -> "Frontier":
         """Before level 0: the trie's root."""

@@ -139,13 +139,14 @@ class SidTrie:
             self.most_leaves,
         )
 
-    def children(self, level: int, parents: Tensor) -> Spread:
+    def children(self, level: int, parents: Tensor, legal: Tensor | None = None) -> Spread:
         """The nodes of `level` below the given nodes of the level above.
 
         Args:
             level: level of the children.
             parents: (batch, beams) int64 nodes of the level above; at level 0 all are 0, the root.
-                Distinct in each row, as far as it matters that no child is left out.
+            legal: (batch, beams) bool, beams that are not mere filler: distinct in each row. The
+                children of others need not be listed. None = all.
         """
         batch, beams = parents.shape
         if level and len(self.codes[level]) == len(self.codes[level - 1]):  # one child each
@@ -157,19 +158,25 @@ class SidTrie:
         room = together(self.most_children[level], beams)
         if widest * beams <= MOST_FILLER * room:
             return _in_equal_shares(start, end, widest, len(self.codes[level]))
+        end = end if legal is None else torch.where(legal, end, start)
         return spread(start.long(), end.long(), room, len(self.codes[level]))
 
     def codes_of(self, level: int, nodes: Tensor) -> Tensor:
         """int64, the last code of each node, in the nodes' shape."""
         return self.codes[level].index_select(0, nodes.flatten()).view(nodes.shape).long()
 
-    def leaves_below(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """The first leaf below each node of `level`, and the one behind its last."""
+    def leaves_below(
+        self, level: int, nodes: Tensor, legal: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The first leaf below each node of `level`, and the one behind its last; see `children`.
+
+        Below filler there is none.
+        """
         bounds = torch.stack((nodes, nodes + 1)).flatten()
         for offsets in self.first_child[level + 1 :]:
             bounds = offsets.index_select(0, bounds)
         start, end = bounds.view(2, *nodes.shape).long()
-        return start, end
+        return start, end if legal is None else torch.where(legal, end, start)
 
 
 def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
