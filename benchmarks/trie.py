@@ -137,7 +137,7 @@ def search(setting: Setting, effort: Effort) -> SearchCell:
     }
     works[NO_CATALOG] = lambda: unconstrained(model.scores, model.beam_width)
     works[SOFTMAX] = lambda: [scores.log_softmax(-1) for scores in model.scores]
-    works[MEMORY] = model.gather_memory
+    works[MEMORY] = model.memory_lookups()
     seconds = interleaved_seconds(works, effort.search_s, min_rounds=1)
     return SearchCell(setting, {name: 1e3 * s for name, s in seconds.items()}, skipped, seed)
 

@@ -3,7 +3,7 @@
 Shape words: batch, beams, tokens, levels, vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -89,16 +89,16 @@ class Replay(Backbone):
         """There is nothing to train."""
         raise NotImplementedError
 
-    def gather_memory(self) -> None:
-        """What a search level by level spends on looking up its beams' keys and values."""
+    def memory_lookups(self) -> Callable[[], object]:
+        """What a search level by level does to find its beams' keys and values."""
         parents = torch.zeros(len(self._states), self.beam_width, dtype=torch.int64)
-        tail = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0])
+        tail, steps = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0]), []
         for level in range(1, len(self._drawn)):
+            _, now = self.step(NO_HISTORY, None, parents[..., None], level)
             tail = tail.follow(parents, parents)
-            tail.gather()
-            tail = tail.remember(
-                self.step(NO_HISTORY, None, parents[..., None], level)[1][..., 0, :, :]
-            )
+            steps.append((tail, now[..., 0, :, :]))
+            tail = tail.remember(steps[-1][1])
+        return lambda: [(tail.gather(), tail.remember(now)) for tail, now in steps]
 
 
 def find(trie: SidTrie, model: Replay, step_cost: int = STEP_COST) -> Found:

@@ -59,7 +59,7 @@ def num_leaves_ahead(
         step_cost: rows that could be read in the time of one more pass.
     """
     levels = trie.num_levels - level
-    if levels < 2:
+    if levels < 2 or step_cost < 0:
         return 0
     batch, beams = frontier.nodes.shape
     places = together(trie.most_leaves[level - 1], beams)
