@@ -119,5 +119,12 @@ LAYERS = {
         "trie_result",
         "trie_report",
         "trie",
+        "transformers_t5",
+        "decode_workload",
+        "decode_peers",
+        "roofline",
+        "decode_result",
+        "decode_report",
+        "decode",
     ),
 }
