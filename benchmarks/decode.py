@@ -78,7 +78,15 @@ QUICK = Effort(
         "the rooflines of 8 histories with 50 beams and of 32"
     ),
 )
-MIDDLE = replace(FULL, budget_s=4, min_rounds=5)
+MIDDLE = replace(
+    FULL,
+    long_cells=[(1, 50), (1, 10), (8, 10)],
+    drift_rows=32,
+    budget_s=2,
+    min_rounds=3,
+    left_out="3 rounds a comparison and more instead of 7 and more; drift over 32 histories "
+    "instead of 64; all settings on for 8 histories with 50 beams",
+)
 
 
 def compare(

@@ -140,7 +140,8 @@ UNUSED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 def allowed_tokens(table: SidTable) -> dict[Prefix, list[int]]:
     """The tokens that may follow each prefix of tokens: what a user of transformers would build."""
     allowed: dict[Prefix, dict[int, None]] = {}
-    for tokens in table.item_tokens.tolist():
+    firsts = [table.first_token(level) for level in range(table.num_levels)]
+    for tokens in (table.codes + np.array(firsts)).tolist():
         for level, token in enumerate(tokens):
             allowed.setdefault(tuple(tokens[:level]), {})[token] = None
     return {prefix: list(tokens) for prefix, tokens in allowed.items()}
