@@ -68,14 +68,14 @@ QUICK = Effort(
     cells=CELLS,
     long_cells=[(1, 50)],
     cornac_beams=(10,),
-    roofline_cells=CELLS[:3],
-    drift_rows=16,
-    budget_s=0.5,
+    roofline_cells=[(1, 10), (8, 10)],
+    drift_rows=8,
+    budget_s=0,
     min_rounds=2,
     left_out=(
-        "2 rounds a comparison and more instead of 7 and more; of all settings on, all but 1 "
-        "history with 50 beams, and drift over 16 histories instead of 64; cornac with 50 beams; "
-        "the rooflines of 8 histories with 50 beams and of 32"
+        "2 rounds a comparison instead of 7 and more; of all settings on, all but 1 history with "
+        "50 beams, and drift over 8 histories instead of 64; cornac with 50 beams; the rooflines "
+        "with 50 beams and of 32 histories"
     ),
 )
 MIDDLE = replace(
