@@ -72,7 +72,7 @@ class Replay(Backbone):
     def step(
         self,
         prompt: Prompt,  # noqa: ARG002
-        past: Tensor | None,  # noqa: ARG002
+        past: Sequence[Tensor],  # noqa: ARG002
         codes: Tensor,
         level: int,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
@@ -94,7 +94,7 @@ class Replay(Backbone):
         parents = torch.zeros(len(self._states), self.beam_width, dtype=torch.int64)
         tail, steps = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0]), []
         for level in range(1, len(self._drawn)):
-            _, now = self.step(NO_HISTORY, None, parents[..., None], level)
+            _, now = self.step(NO_HISTORY, (), parents[..., None], level)
             tail = tail.follow(parents, parents)
             steps.append((tail, now[..., 0, :, :]))
             tail = tail.remember(steps[-1][1])
