@@ -34,9 +34,7 @@ PATTERNS = [*TEXTS, "%", "a%", "%b", "%É%", "_", "a_", "%a%_", "a%b", "_%_", "%
 INTEGERS = [-1, 0, 1, 2, 1995, 2**53, 2**53 + 1, -(2**63), 2**63 - 1]
 FLOATS = [-1.5, -0.0, 0.0, 0.1, 0.3, 1.0, 2.5, 1995.0, 1e300, float("inf"), float("nan")]
 DATES = [date(1969, 12, 31), date(1995, 1, 1), date(2024, 2, 29)]
-TIMES = [
-    datetime(day.year, day.month, day.day, hour, tzinfo=UTC) for day in DATES for hour in (0, 7)
-]
+TIMES = [datetime(day.year, day.month, day.day, hour, tzinfo=UTC) for day in DATES for hour in (0, 7)]
 VALUES: dict[str, list[Any]] = {
     "item_id": TEXTS,
     "title": TEXTS,
@@ -80,14 +78,7 @@ def frames(max_rows: int = 6) -> st.SearchStrategy[pl.DataFrame]:
 def sentences(max_leaves: int = 6) -> st.SearchStrategy[Sentence]:
     """Filters over SCHEMA."""
     leaves = st.one_of(
-        comparisons(),
-        column_pairs(),
-        lists(),
-        patterns(),
-        ranges(),
-        nulls(),
-        memberships(),
-        flags(),
+        comparisons(), column_pairs(), lists(), patterns(), ranges(), nulls(), memberships(), flags()
     )
     return st.recursive(
         leaves,

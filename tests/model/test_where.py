@@ -1,48 +1,19 @@
 """Filters: what they choose, what is refused, and how it is said."""
 
 import polars as pl
-from hypothesis import given
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from model.where import parse
+from model.errors import FilterError
+from model.where import MAX_DEPTH, MAX_LIST_LENGTH, MAX_NODES, MAX_TEXT_LENGTH, parse
 from tests.model.filters import SCHEMA, Sentence, frames, sentences
 
 WORDS = [
     *("AND", "or", "NOT", "in", "LIKE", "ILIKE", "BETWEEN", "IS", "NULL", "TRUE", "DATE", "SELECT"),
-    *(
-        "(",
-        ")",
-        ",",
-        "=",
-        "<>",
-        "!=",
-        "<",
-        "<=",
-        "+",
-        "-",
-        ";",
-        "--",
-        "/*",
-        "::",
-        ".",
-        "*",
-        "'",
-        '"',
-    ),
+    *("(", ")", ",", "=", "<>", "!=", "<", "<=", "+", "-", ";", "--", "/*", "::", ".", "*", "'", '"'),
     *("year", "title", "price", "categories", '"Sci-Fi"', "released", "seen_at", "array_contains"),
-    *(
-        "0",
-        "1995",
-        "2.5",
-        "1e400",
-        "'a'",
-        "'a%'",
-        "'1995-01-01'",
-        "''",
-        "$1",
-        "?",
-        "\x00",
-        "\ud800",
-    ),
+    *("0", "1995", "2.5", "1e400", "'a'", "'a%'", "'1995-01-01'", "''", "$1", "?", "\x00", "\ud800"),
 ]
 
 
