@@ -71,10 +71,10 @@ def parse(text: str, schema: pl.Schema) -> Where:
         text.encode()
     except UnicodeEncodeError as error:
         raise FilterError(f"character {error.start + 1} is half of a surrogate pair") from error
-    condition = _Parser(text, schema).read()
-    key = hashlib.sha256(condition.key.encode()).hexdigest()
-    where = Where(text.strip(), key, condition.expression)
     try:
+        condition = _Parser(text, schema).read()
+        key = hashlib.sha256(condition.key.encode()).hexdigest()
+        where = Where(text.strip(), key, condition.expression)
         where.evaluate(schema.to_frame().clear(1))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).partition("\n")[0]
