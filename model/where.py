@@ -82,7 +82,7 @@ def parse(text: str, schema: pl.Schema) -> Where:
 
 
 def _row_of_nulls(schema: pl.Schema) -> pl.DataFrame:
-    return pl.DataFrame([pl.Series(name, [None], dtype) for name, dtype in schema.items()])
+    return pl.DataFrame({name: pl.Series([None], dtype=dtype) for name, dtype in schema.items()})
 
 
 class _Parser:
