@@ -99,6 +99,14 @@ def sentences(max_leaves: int = 6) -> st.SearchStrategy[Sentence]:
     )
 
 
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """Filters over SCHEMA without more parentheses than needed: what binds first is left open."""
+    words = draw(st.lists(st.sampled_from(["AND", "OR", "AND NOT", "OR NOT"]), max_size=3))
+    start = draw(st.sampled_from(["", "NOT "])) + draw(sentences(2)).text
+    return start + "".join(f" {word} {draw(sentences(2)).text}" for word in words)
+
+
 def sql(value: object) -> str:
     """A value as SQL writes it."""
     match value:
