@@ -118,7 +118,7 @@ def contains(column: Column, literal: Literal) -> Condition:
     refuse_unlike(elements, literal)
     dtype = common_type([elements, literal])
     lists = column.expression.cast(pl.List(dtype)) if elements.dtype != dtype else column.expression
-    found = lists.list.contains(cast(literal, dtype), nulls_equal=False)
+    found = lists.list.contains(cast(literal, dtype))
     return Condition(f"array_contains({column.key}, {key_of(literal, dtype)})", found)
 
 
