@@ -151,7 +151,9 @@ class Engine:
         more = [among_untried(queries[place]) for place in exploring]
         answers = self._recommend([*queries, *more])
         for place, untried in zip(exploring, answers[len(queries) :], strict=True):
-            answers[place] = with_untried(queries[place], answers[place], untried)
+            answers[place] = with_untried(
+                queries[place], answers[place], untried, self.sids.popularity
+            )
         return answers[: len(queries)]
 
     def _recommend(self, queries: Sequence[Query]) -> list[Answer]:
