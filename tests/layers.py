@@ -126,5 +126,12 @@ LAYERS = {
         "decode_result",
         "decode_report",
         "decode",
+        "catalog_result",
+        "catalog_items",
+        "catalog_growth",
+        "catalog_filters",
+        "catalog_plot",
+        "catalog_report",
+        "catalog",
     ),
 }
