@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.catalog_items import NUM_BUCKETS
 from benchmarks.catalog_result import Batch, Filtered, Filters, PostFiltered
 from model.engine import Engine, Query
 from training.cost import interleaved_seconds

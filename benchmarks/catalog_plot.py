@@ -77,7 +77,8 @@ def _returned(axes: "Axes", result: Result) -> None:
 
 def _ratios(axes: "Axes", result: Result, items: int) -> None:
     found = {each.rule: each.ratio for each in result.filters.in_beam if each.items == items}
-    found |= {"8 rows, 8 filters": e.ratio for e in result.filters.batches if e.items == items}
+    batches = [each.ratio for each in result.filters.batches if each.items == items]
+    found |= dict.fromkeys(["8 rows, 8 filters"], batches[0])
     found |= {
         f"afterwards, beam {each.beam_width}": each.ratio
         for each in result.filters.afterwards

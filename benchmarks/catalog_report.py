@@ -81,15 +81,29 @@ def _in_beam(result: Result) -> tuple[str, list[str], Rows]:
     head = ["items", "rule", "share", "returned", "least", "full", "legal"]
     head += ["request ms", "against none", "first use ms"]
     rows = [
-        [f"{each.items:,}", each.rule, f"{each.share:.4g}", f"{each.returned:g}"]
-        + [str(each.least_returned), _yes(each.full), _yes(each.legal)]
-        + [f"{each.request_ms:.2f}", f"{each.ratio:.3f}"]
-        + ["-" if each.compile_ms is None else f"{each.compile_ms:.1f}"]
+        [
+            f"{each.items:,}",
+            each.rule,
+            f"{each.share:.4g}",
+            f"{each.returned:g}",
+            str(each.least_returned),
+            _yes(each.full),
+            _yes(each.legal),
+            f"{each.request_ms:.2f}",
+            f"{each.ratio:.3f}",
+            "-" if each.compile_ms is None else f"{each.compile_ms:.1f}",
+        ]
         for each in result.filters.in_beam
     ]
     rows += [
-        [f"{each.items:,}", "8 rows, 8 filters", *["-"] * 5]
-        + [f"{each.request_ms:.2f}", f"{each.ratio:.3f}", "-"]
+        [
+            f"{each.items:,}",
+            "8 rows, 8 filters",
+            *["-"] * 5,
+            f"{each.request_ms:.2f}",
+            f"{each.ratio:.3f}",
+            "-",
+        ]
         for each in result.filters.batches
     ]
     return "Rules inside the beam, 20 items asked for", head, rows
