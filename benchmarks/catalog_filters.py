@@ -112,7 +112,7 @@ def _checked(engine: Engine, rule: Rule) -> _Check:
     returned, full, legal = [], True, True
     for query, marks in zip(rule.queries, rule.marks, strict=True):
         found = _items(engine, query)
-        num_seen = np.count_nonzero(marks[np.unique(query.history)])
+        num_seen = int(np.count_nonzero(marks[np.unique(query.history)]))
         exist = int(np.count_nonzero(marks)) - num_seen
         full &= len(set(found)) == len(found) == min(LIMIT, exist)
         legal &= bool(marks[found].all()) and not set(found) & set(query.history)
