@@ -45,6 +45,7 @@ LAYERS = {
         "answers",
         "explore",
         "bundle",
+        "speed",
         "engine",
     ),
     "training": (
@@ -135,5 +136,6 @@ LAYERS = {
         "catalog_plot",
         "catalog_report",
         "catalog",
+        "drift",
     ),
 }
