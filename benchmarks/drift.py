@@ -34,6 +34,7 @@ MODES: tuple[SpeedMode, ...] = get_args(SpeedMode)
 REFERENCE: SpeedMode = "float32"
 LIMIT = 10
 BATCHES = (1, 8)
+MIN_WIDTH = 120  # where less fits, a terminal can scroll
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,11 @@ def main(
     )
     if as_json:
         modes: JsonValue = {mode: json.loads(json.dumps(asdict(found[mode]))) for mode in found}
-        print(json.dumps({"modes": modes, "users": len(examples), "environment": found_in}))
+        asked = {"bundle": bundle.manifest.version, "users": len(examples), "beam": beam_width}
+        print(json.dumps({**asked, "modes": modes, "environment": found_in}, indent=1))
         return
-    Console().print(table(found))
+    console = Console()
+    Console(width=max(console.width, MIN_WIDTH)).print(table(found))
 
 
 def table(found: Mapping[SpeedMode, Drift]) -> Table:
