@@ -34,11 +34,35 @@ class Ancestry:
             numbers.append(np.maximum.reduceat(numbers[-1], offsets[:-1]))
         return tuple(reversed(numbers))
 
+    def few_most_below(
+        self, leaves: Ints, numbers: Numbers, alive: tuple[Marks, ...] | None
+    ) -> list[tuple[Ints, Numbers]]:
+        """What `most_below` says of the nodes above a few leaves; any other leaf has 0.
+
+        Args:
+            leaves: ascending, all alive.
+            numbers: of these leaves.
+            alive: marks of the leaves that count, per level; None = all.
+
+        Returns:
+            per level, ascending nodes and their numbers.
+        """
+        found = [(leaves, numbers)]
+        for level in range(len(self._first_child) - 1, 0, -1):
+            nodes, numbers = found[-1]
+            parents, starts, num_known = np.unique(
+                self._parents(level, nodes), return_index=True, return_counts=True
+            )
+            most = np.maximum.reduceat(numbers, starts)
+            others = num_known < self._num_children(level, parents, alive)
+            found.append((parents, np.where(others, np.maximum(most, 0), most)))
+        return found[::-1]
+
     def nodes_above(self, leaves: Ints) -> list[Ints]:
         """Per level, ascending nodes with one of the ascending leaves below them."""
         nodes = [leaves]
-        for offsets in reversed(self._first_child[1:]):
-            nodes.append(np.unique(_parents(offsets, nodes[-1])))
+        for level in range(len(self._first_child) - 1, 0, -1):
+            nodes.append(np.unique(self._parents(level, nodes[-1])))
         return nodes[::-1]
 
     def dead_nodes(self, dead_leaves: Ints, alive: tuple[Marks, ...] | None = None) -> list[Ints]:
@@ -52,14 +76,9 @@ class Ancestry:
             per level, ascending nodes whose leaves alive before are all dead now.
         """
         dead = [dead_leaves]
-        levels = range(len(self._first_child) - 1, 0, -1)
-        for level in levels:
-            offsets = self._first_child[level]
-            candidates, num_dead = np.unique(_parents(offsets, dead[-1]), return_counts=True)
-            num_alive = offsets[candidates + 1] - offsets[candidates]
-            if alive is not None:
-                num_alive = _count(alive[level], offsets, candidates)
-            dead.append(candidates[num_dead == num_alive])
+        for level in range(len(self._first_child) - 1, 0, -1):
+            parents, num_dead = np.unique(self._parents(level, dead[-1]), return_counts=True)
+            dead.append(parents[num_dead == self._num_children(level, parents, alive)])
         return dead[::-1]
 
     def update(self, marks: tuple[Marks, ...], leaf: int, alive: bool) -> list[int]:
@@ -68,20 +87,26 @@ class Ancestry:
         marks[-1][leaf] = alive
         for level in range(len(self._first_child) - 1, 0, -1):
             offsets = self._first_child[level]
-            parent = int(_parents(offsets, np.array(path[-1:]))[0])
+            parent = int(self._parents(level, np.array(path[-1:]))[0])
             below = marks[level][offsets[parent] : offsets[parent + 1]]
             marks[level - 1][parent] = bool(below.any())
             path.append(parent)
         return path[::-1]
 
+    def _parents(self, level: int, nodes: Ints) -> Ints:
+        """The parent of each node of a level."""
+        offsets = self._first_child[level]
+        narrow = nodes.astype(offsets.dtype)  # else all offsets would be widened
+        parents: Ints = np.searchsorted(offsets, narrow, side="right").astype(np.int64) - 1
+        return parents
 
-def _parents(offsets: npt.NDArray[np.int32], nodes: Ints) -> Ints:
-    """The parent of each node, given its level's first_child."""
-    narrow = nodes.astype(offsets.dtype)  # else all offsets would be widened
-    return np.searchsorted(offsets, narrow, side="right").astype(np.int64) - 1
-
-
-def _count(marks: Marks, offsets: npt.NDArray[np.int32], parents: Ints) -> Ints:
-    """How many children of each parent are marked."""
-    ranges = zip(offsets[parents].tolist(), offsets[parents + 1].tolist(), strict=True)
-    return np.array([np.count_nonzero(marks[start:end]) for start, end in ranges], dtype=np.int64)
+    def _num_children(self, level: int, parents: Ints, alive: tuple[Marks, ...] | None) -> Ints:
+        """How many children each parent of a level's nodes has, or living ones."""
+        offsets = self._first_child[level]
+        starts, ends = offsets[parents], offsets[parents + 1]
+        if alive is None:
+            every: Ints = (ends - starts).astype(np.int64)
+            return every
+        ranges = zip(starts.tolist(), ends.tolist(), strict=True)
+        marks = alive[level]
+        return np.array([np.count_nonzero(marks[a:b]) for a, b in ranges], dtype=np.int64)

@@ -60,7 +60,7 @@ def open_leaves(
     opened = rules.is_open(items)
     items, place = items[opened], place[opened]
     scores = found.scores[row][place]
-    boosts = np.zeros_like(scores) if rules.biases is None else rules.biases.items[items]
+    boosts = np.zeros_like(scores) if rules.biases is None else rules.biases.added_to(items)
     order = np.lexsort((found.leaves[row][place], -(scores + boosts)))
     chosen = _first(order.tolist(), sids.codes, items, query)
     return [

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import polars as pl
 import torch
 
@@ -31,7 +32,7 @@ __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 DEFAULT_BEAM_WIDTH = 20
 
 POPULAR_AT_ONCE = 1024
-"""Items looked at together while popular ones are collected."""
+"""Items looked at first while popular ones are collected; then twice as many, and so on."""
 WIDENING = 4
 """Exact decoding searches again with a beam this much wider until the answer is proved."""
 RATIO_TOLERANCE = 0.005
@@ -187,13 +188,16 @@ class Engine:
             query: its history may be empty; boosts and diversity do not count.
         """
         _, (rules,) = rules_of(self.inventory, [replace(query, boosts=(), diversity=None)])
-        found: list[int] = []
         by_popularity = self.catalog.by_popularity
-        for start in range(0, len(by_popularity), POPULAR_AT_ONCE):
-            some = by_popularity[start : start + POPULAR_AT_ONCE]
+        if rules.allowed is not None:
+            popularity = self.sids.popularity[rules.allowed]
+            by_popularity = rules.allowed[np.argsort(-popularity, kind="stable")]
+        found: list[int] = []
+        start, num_items = 0, POPULAR_AT_ONCE
+        while len(found) < query.limit and start < len(by_popularity):
+            some = by_popularity[start : start + num_items]
             found += some[rules.is_open(some)].tolist()
-            if len(found) >= query.limit:
-                break
+            start, num_items = start + num_items, 2 * num_items
         return found[: query.limit]
 
     @torch.inference_mode()

@@ -6,19 +6,18 @@ follows every change. Shape words: num_items, nodes (of one level of the trie).
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from model.ancestry import Ancestry
+from model.boosts import Biases, FewBiases, boosted, few_boosted
 from model.catalog import Catalog
-from model.queries import MAX_BOOST, Boost
+from model.queries import Boost
 from model.semantic_id import SidTable
-from model.shelf import Shelf, most_per_leaf
+from model.shelf import Shelf
 from model.trie import SidTrie
 from model.trie_growth import grown_trie
 from model.where import Where, parse
@@ -27,24 +26,6 @@ MAX_PARSED = 1024
 """Filter expressions that need not be read again."""
 MAX_CACHED_BYTES = 256 << 20
 """Filters and boosts together; the least recently used go first."""
-
-
-@dataclass(frozen=True)
-class Biases:
-    """What boosts add to each item, and the most of it below each node.
-
-    Args:
-        items: (num_items,) float32.
-        tensors: per level, (nodes,) float32 on the engine's device.
-    """
-
-    items: npt.NDArray[np.float32]
-    tensors: tuple[Tensor, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that it takes, on the host or the device."""
-        return self.items.nbytes + sum(level.nbytes for level in self.tensors)
 
 
 class Inventory:
@@ -126,36 +107,25 @@ class Inventory:
         assert isinstance(shelf, Shelf)
         return shelf
 
-    def biases(self, boosts: Sequence[Boost], where: str | None) -> Biases | None:
+    def biases(self, boosts: Sequence[Boost], where: str | None) -> Biases | FewBiases | None:
         """What the boosts come to for the items of a filter; None = nothing."""
         if not boosts:
             return None
+        if all(boost.items is not None for boost in boosts):
+            items, numbers = few_boosted(boosts, self.catalog, self.parse)
+            if not len(items):
+                return None
+            shelf = self.shelf(where)
+            return FewBiases.of(items, numbers, shelf, self.sids.leaves, self.ancestry)
         key = (where, *boosts)
         made = self._cached.get(key)
         if made is None:
-            items = self._boosted(boosts)
+            added = boosted(boosts, self.catalog, self.parse)
             shelf = self.shelf(where)
-            reached = items if shelf is None else np.where(shelf.items, items, -np.inf)
-            numbers = most_per_leaf(reached.astype(np.float32), self.sids.leaves)
-            levels = self.ancestry.most_below(np.maximum(numbers, -MAX_BOOST))
-            made = Biases(items, tuple(torch.from_numpy(x).to(self.device) for x in levels))
+            made = Biases.of(added, shelf, self.sids.leaves, self.ancestry, self.device)
         self._keep(key, made)
         assert isinstance(made, Biases)
         return made
-
-    def _boosted(self, boosts: Sequence[Boost]) -> npt.NDArray[np.float32]:
-        """(num_items,): all that applies to each item, within bounds."""
-        total = np.zeros(self.sids.num_items, dtype=np.float32)
-        for boost in boosts:
-            chosen = np.ones(len(total), dtype=bool)
-            if boost.where is not None:
-                chosen = self.parse(boost.where).evaluate(self.catalog.frame).copy()
-            if boost.items is not None:
-                listed = np.zeros(len(total), dtype=bool)
-                listed[list(boost.items)] = True
-                chosen &= listed
-            total[chosen] += np.float32(boost.by)
-        return total.clip(-MAX_BOOST, MAX_BOOST)
 
     def _make_shelf(self, marks: npt.NDArray[np.bool_]) -> Shelf:
         return Shelf.of(marks, self.sids.leaves, self.ancestry, self.device)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from model.ancestry import Ints
-from model.inventory import Biases, Inventory
+from model.boosts import Biases, FewBiases
+from model.inventory import Inventory
 from model.queries import Diversity, Query
-from model.rules import NodeSets, Quota, Rules, Share
+from model.rules import NodeNumbers, NodeSets, Quota, Rules, Share
 from model.shelf import Shelf, dead_leaves
 
 
@@ -34,7 +35,7 @@ class RowRules:
     shelf: Shelf | None
     closed: Ints
     allowed: Ints | None
-    biases: Biases | None
+    biases: Biases | FewBiases | None
     diversity: Diversity | None
 
     def is_open(self, items: Ints) -> npt.NDArray[np.bool_]:
@@ -66,13 +67,14 @@ def rules_of(inventory: Inventory, queries: Sequence[Query]) -> tuple[Rules, lis
         bound = torch.tensor(is_bound, device=device)[:, None]
     filtered = [None if row.allowed is not None else row.shelf for row in rows]
     shelves = [None if shelf is None else shelf.tensors for shelf in filtered]
-    biases = [None if row.biases is None else row.biases.tensors for row in rows]
+    biases = [row.biases.tensors if isinstance(row.biases, Biases) else None for row in rows]
     rules = Rules(
         excluded=NodeSets.from_rows([row.excluded for row in nodes], num_levels, device),
         allowed=allowed,
         bound=bound,
         alive=_shares(shelves, device),
         biases=_shares(biases, device),
+        few_biases=_few_biases(rows, num_levels, device),
         quota=_quota([query.diversity for query in queries], device),
     )
     return rules, rows
@@ -117,6 +119,16 @@ def _shares(
         everyone = len(rows) == len(of_rows)
         shares.append(Share(None if everyone else torch.tensor(rows, device=device), levels))
     return tuple(shares)
+
+
+def _few_biases(
+    rows: Sequence[RowRules], num_levels: int, device: torch.device
+) -> NodeNumbers | None:
+    few = [row.biases.nodes if isinstance(row.biases, FewBiases) else None for row in rows]
+    if not any(few):
+        return None
+    nothing = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))] * num_levels
+    return NodeNumbers.from_rows([nothing if each is None else each for each in few], device)
 
 
 def _quota(diversities: Sequence[Diversity | None], device: torch.device) -> Quota | None:

@@ -54,6 +54,45 @@ class NodeSets:
 
 
 @dataclass(frozen=True)
+class NodeNumbers:
+    """A number for some nodes per level for each row of a batch; all others have 0.
+
+    Args:
+        sets: which nodes.
+        numbers: per level, (batch, width) float32, theirs.
+    """
+
+    sets: NodeSets
+    numbers: tuple[Tensor, ...]
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Sequence[Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]],
+        device: torch.device | str,
+    ) -> "NodeNumbers":
+        """Stack each row's ascending nodes and their numbers per level."""
+        nodes = [[level for level, _ in row] for row in rows]
+        sets = NodeSets.from_rows(nodes, len(rows[0]), device)
+        per_level = []
+        for level, members in enumerate(sets.nodes):
+            padded = np.zeros(tuple(members.shape), dtype=np.float32)
+            for place, row in zip(padded, rows, strict=True):
+                place[: len(row[level][1])] = row[level][1]
+            per_level.append(torch.from_numpy(padded).to(device))
+        return cls(sets, tuple(per_level))
+
+    def look_up(self, level: int, nodes: Tensor) -> Tensor:
+        """(batch, places) float32: each node's number."""
+        members = self.sets.nodes[level]
+        if members.shape[1] == 0:
+            return torch.zeros(nodes.shape, device=nodes.device)
+        place = torch.searchsorted(members, nodes).clamp(max=members.shape[1] - 1)
+        known = members.gather(1, place) == nodes
+        return self.numbers[level].gather(1, place).where(known, 0.0)
+
+
+@dataclass(frozen=True)
 class Share:
     """Numbers or marks for all nodes, for the rows that have them in common.
 
@@ -97,6 +136,7 @@ class Rules:
         bound: (batch, 1) bool; there if `allowed` is.
         alive: marks of the nodes that rows with the same filter may enter.
         biases: numbers added to a candidate's rank, the most that any leaf below it gets.
+        few_biases: the same where only a few leaves have one.
         quota: how many leaves may share a prefix.
     """
 
@@ -105,6 +145,7 @@ class Rules:
     bound: Tensor | None = None
     alive: tuple[Share, ...] = ()
     biases: tuple[Share, ...] = ()
+    few_biases: NodeNumbers | None = None
     quota: Quota | None = None
 
     def legal(self, level: int, nodes: Tensor, exists: Tensor) -> Tensor:
@@ -123,7 +164,7 @@ class Rules:
 
     def bias(self, level: int, nodes: Tensor) -> Tensor | None:
         """(batch, places) float32 to add to ranks; None = nothing."""
-        total: Tensor | None = None
+        total = None if self.few_biases is None else self.few_biases.look_up(level, nodes)
         for share in self.biases:
             found = share.look_up(level, nodes, otherwise=0.0)
             total = found if total is None else total + found

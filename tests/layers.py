@@ -39,6 +39,7 @@ LAYERS = {
         "beam_search",
         "queries",
         "shelf",
+        "boosts",
         "inventory",
         "row_rules",
         "changes",

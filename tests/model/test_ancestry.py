@@ -108,3 +108,28 @@ def test_marks_changed_leaf_by_leaf_are_marks_made_anew(
 
     for found, expected in zip(marks, ancestry.marks_above(alive), strict=True):
         assert found.tolist() == expected.tolist()
+
+
+@given(table=sid_tables(), data=st.data())
+def test_a_few_numbers_say_what_numbers_of_all_leaves_say(
+    table: SidTable, data: st.DataObject
+) -> None:
+    """Where all other leaves have 0, and only some are alive."""
+    alive = draw_leaves(data, table)
+    few = [leaf for leaf in draw_leaves(data, table) if leaf in alive]
+    numbers = np.array(
+        data.draw(st.lists(st.integers(-3, 3), min_size=len(few), max_size=len(few)))
+    )
+    ancestry = Ancestry(SidTrie.from_sids(table.sids))
+    marks = ancestry.marks_above(np.isin(np.arange(len(table.sids)), alive))
+    of_all = np.where(marks[-1], 0, -np.inf).astype(np.float32)
+    of_all[few] = numbers
+
+    found = ancestry.few_most_below(
+        np.array(few, dtype=np.int64), numbers.astype(np.float32), marks
+    )
+
+    for (nodes, most), expected in zip(found, ancestry.most_below(of_all), strict=True):
+        untouched = np.delete(expected, nodes)
+        np.testing.assert_array_equal(most, expected[nodes])
+        assert set(untouched.tolist()) <= {0, -np.inf}

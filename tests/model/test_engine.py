@@ -213,6 +213,26 @@ def test_popular_items_skip_the_excluded_ones() -> None:
     assert sorted(engine.popular(Query([], limit=100))) == list(range(40))
 
 
+@pytest.mark.parametrize("allow", [None, (3, 9, 12, 30, 31, 17)])
+@pytest.mark.parametrize("where", [None, "brand = 'a'", "year = 1991"])
+def test_popular_items_keep_the_rules(allow: tuple[int, ...] | None, where: str | None) -> None:
+    """Filter, lists and history, against trying every item in order of popularity."""
+    engine = random_engine()
+    rows = engine.catalog.frame.rows(named=True)
+    order = sorted(range(40), key=lambda item: (-rows[item]["popularity"], item))
+    matching = {
+        None: set(order),
+        "brand = 'a'": {item for item in order if rows[item]["brand"] == "a"},
+        "year = 1991": {item for item in order if rows[item]["year"] == 1991},
+    }
+    legal = matching[where] - {9, 17}
+    legal &= set(range(40) if allow is None else allow)
+
+    found = engine.popular(Query([9], limit=40, where=where, allow=allow, deny=(17,)))
+
+    assert found == [item for item in order if item in legal]
+
+
 def test_warming_up_asks_every_length_at_every_ratio() -> None:
     """Each bucket of shapes is computed once before the first user comes."""
     asked: list[Query] = []
