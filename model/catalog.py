@@ -10,6 +10,8 @@ import polars as pl
 from model.errors import ModelError
 
 COLUMNS = {"item_id": pl.String, "title": pl.String, "popularity": pl.Int64}
+MAX_CHUNKS = 64
+"""Changes splice rows into the frame; after so many pieces it is made whole again."""
 
 
 class Catalog:
@@ -93,18 +95,23 @@ class Catalog:
         Args:
             items: of `like_its_own`, no item_id twice.
         """
-        known = pl.Series([self.index_of(item_id) is not None for item_id in items["item_id"]])
-        old, new = items.filter(known), items.filter(~known)
-        if old.height:
-            changed = old.drop("popularity")
-            self.frame = self.frame.update(changed, on="item_id", include_nulls=True)
-        for item_id, title in old.select("item_id", "title").iter_rows():
-            self.titles[self._index[item_id]] = title
-        self.frame = self.frame.vstack(new)
+        indices = [self.index_of(item_id) for item_id in items["item_id"]]
+        places = [(index, row) for row, index in enumerate(indices) if index is not None]
+        popularity = self.frame["popularity"]
+        pieces, start = [], 0
+        for index, row in sorted(places):
+            changed = items[[row]].with_columns(popularity=popularity[[index]])
+            self.titles[index] = changed["title"][0]
+            pieces += [self.frame[start:index], changed]
+            start = index + 1
+        new = items.filter(pl.Series([index is None for index in indices], dtype=pl.Boolean))
         for item_id, title in new.select("item_id", "title").iter_rows():
             self.titles.append(title)
             self.item_ids.append(item_id)
             self._index[item_id] = len(self.item_ids) - 1
+        self.frame = pl.concat([*pieces, self.frame[start:], new], rechunk=False)
+        if self.frame.n_chunks() > MAX_CHUNKS:
+            self.frame = self.frame.rechunk()
         if self._by_popularity is not None and new.height:
             fresh = np.arange(len(self) - new.height, len(self))
             self._by_popularity = np.append(self._by_popularity, fresh)

@@ -40,14 +40,7 @@ def put_items(
         raise ModelError("an item_id is given twice")
     indices = [catalog.index_of(item_id) for item_id in whole["item_id"]]
     new = np.array([index is None for index in indices], dtype=bool)
-    codes = None
-    if new.any():
-        if vectors is None or placement is None:
-            first = whole["item_id"].filter(pl.Series(new))[0]
-            raise ModelError(f"item {first!r} is new: it needs a vector to be placed by")
-        if len(vectors) != len(new):
-            raise ModelError(f"{len(vectors)} vectors for {len(new)} items: one for each, please")
-        codes = _codes(inventory, placement, vectors[new])
+    codes = _codes(inventory, placement, whole, vectors, new) if new.any() else None
     catalog.put(whole)
     inventory.forget()
     if codes is not None:
@@ -74,11 +67,22 @@ def remove_items(inventory: Inventory, item_ids: Sequence[str]) -> list[str]:
     return unknown
 
 
-def _codes(inventory: Inventory, placement: Placement, vectors: Vectors) -> npt.NDArray[np.int32]:
-    """(items, num_levels): the nearest codes; on a suffix level, the first that is free."""
-    if not np.isfinite(vectors).all():
+def _codes(
+    inventory: Inventory,
+    placement: Placement | None,
+    items: pl.DataFrame,
+    vectors: Vectors | None,
+    new: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int32]:
+    """(new items, num_levels): the nearest codes; on a suffix level, the first that is free."""
+    if vectors is None or placement is None:
+        first = items["item_id"].filter(pl.Series(new))[0]
+        raise ModelError(f"item {first!r} is new: it needs a vector to be placed by")
+    if len(vectors) != len(new):
+        raise ModelError(f"{len(vectors)} vectors for {len(new)} items: one for each, please")
+    if not np.isfinite(vectors[new]).all():
         raise ModelError("a vector holds numbers that are not finite")
-    codes = place(vectors, placement)
+    codes = place(vectors[new], placement)
     if codes.shape[1] == inventory.sids.num_levels:
         return codes
     size = inventory.sids.codebook_sizes[-1]

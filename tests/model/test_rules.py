@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from model.rules import NO_NODE, NodeSets, Share
+from model.rules import NO_NODE, NodeNumbers, NodeSets, Share
 
 
 def test_sets_differ_by_row() -> None:
@@ -32,3 +32,23 @@ def test_a_share_speaks_to_its_rows_alone() -> None:
     found = share.look_up(0, torch.tensor([[0, 1], [1, 0]]), otherwise=0.0)
 
     assert found.tolist() == [[0.0, 0.0], [7.0, 5.0]]
+
+
+def test_numbers_of_a_few_nodes_differ_by_row() -> None:
+    """Each row hears its own; all other nodes have 0, also where a row has none at all."""
+    few = [(np.array([1, 4]), np.array([5, -2], dtype=np.float32))]
+    none = [(np.array([], dtype=np.int64), np.array([], dtype=np.float32))]
+    numbers = NodeNumbers.from_rows([few, none], "cpu")
+
+    found = numbers.look_up(0, torch.tensor([[0, 1, 4], [0, 1, 4]]))
+
+    assert found.tolist() == [[0.0, 5.0, -2.0], [0.0, 0.0, 0.0]]
+
+
+def test_rows_without_numbers_have_zero() -> None:
+    """A level where nobody has any."""
+    none = [(np.array([], dtype=np.int64), np.array([], dtype=np.float32))]
+
+    found = NodeNumbers.from_rows([none, none], "cpu").look_up(0, torch.tensor([[3], [4]]))
+
+    assert found.tolist() == [[0.0], [0.0]]
