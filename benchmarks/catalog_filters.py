@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from benchmarks.catalog_result import Batch, Filtered, Filters, PostFiltered
 from model.engine import Engine, Query
+from model.queries import Boost
 from training.cost import interleaved_seconds
 
 LIMIT = 20
@@ -16,7 +17,7 @@ WHERES = tuple(f"bucket < {buckets}" for buckets in (500, 100, 10, 1))
 """Half of the items, a tenth, a hundredth and a thousandth."""
 BATCH_WHERES = (*WHERES, *(f"bucket >= {buckets}" for buckets in (500, 900, 990, 999)))
 LISTED = 1000
-ALLOWED, DENIED = f"{LISTED:,} allowed", f"{LISTED:,} denied"
+ALLOWED, DENIED, BOOSTED = (f"{LISTED:,} {what}" for what in ("allowed", "denied", "boosted"))
 BEAM_WIDTHS = (50, 200, 500)
 """Of searches that are filtered afterwards."""
 NO_RULE = "no rule"
@@ -94,8 +95,16 @@ def make_rules(engine: Engine, histories: Histories) -> list[Rule]:
     users = list(zip(histories, [tuple(each.tolist()) for each in lists], strict=True))
     allowed = [Query(history, limit=LIMIT, allow=items) for history, items in users]
     denied = [Query(history, limit=LIMIT, deny=items) for history, items in users]
-    unlisted = [~marks for marks in listed]
-    return [*rules, Rule(ALLOWED, listed, allowed), Rule(DENIED, unlisted, denied)]
+    boosted = [
+        Query(history, limit=LIMIT, boosts=(Boost(by=1.0, items=items),))
+        for history, items in users
+    ]
+    return [
+        *rules,
+        Rule(ALLOWED, listed, allowed),
+        Rule(DENIED, [~marks for marks in listed], denied),
+        Rule(BOOSTED, [np.ones(num_items, dtype=bool)] * len(histories), boosted),
+    ]
 
 
 @dataclass(frozen=True)

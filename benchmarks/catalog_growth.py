@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from benchmarks.catalog_items import (
     SIDS,
     TRIE,
@@ -106,6 +108,7 @@ def measure_growth(shop: Shop, milliseconds: float, repeats: int) -> Growth:
     num_leaves = engine.inventory.trie.num_leaves
     add_one = [_add(engine, 1, place) for place in range(repeats)]
     add_group = [_add(engine, GROUP, repeats + place * GROUP) for place in range(repeats)]
+    change = [_seconds(_changing(engine, place)) for place in range(1 + repeats)]
     first, *more = [_seconds(_removing(engine, place)) for place in range(1 + repeats)]
     return Growth(
         items=shop.num_items,
@@ -121,6 +124,7 @@ def measure_growth(shop: Shop, milliseconds: float, repeats: int) -> Growth:
         catalog_bytes_per_item=round(shop.catalog_bytes / shop.num_items, 1),
         add_one_ms=round(1e3 * min(add_one), 3),
         add_hundred_ms=round(1e3 * min(add_group), 3),
+        change_ms=round(1e3 * min(change), 3),
         first_removal_ms=round(1e3 * first, 3),
         removal_ms=round(1e3 * min(more), 3),
     )
@@ -133,6 +137,11 @@ def _asking(shop: Shop, histories: Sequence[Sequence[int]]) -> Callable[[], None
 def _add(engine: Engine, count: int, first: int) -> float:
     items, vectors = new_items(count, first)
     return _seconds(lambda: engine.put_items(items, vectors))
+
+
+def _changing(engine: Engine, item: int) -> Callable[[], object]:
+    changed = pl.DataFrame({"item_id": [engine.catalog.item_ids[item]], "bucket": [0]})
+    return lambda: engine.put_items(changed)
 
 
 def _removing(engine: Engine, item: int) -> Callable[[], object]:

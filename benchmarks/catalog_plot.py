@@ -52,6 +52,7 @@ def _changes(axes: "Axes", result: Result) -> None:
     lines = {
         "add_one_ms": "add one",
         "add_hundred_ms": "add a hundred",
+        "change_ms": "change one",
         "first_removal_ms": "remove the first",
         "removal_ms": "remove another",
     }

@@ -69,6 +69,7 @@ def _growth(growth: Sequence[Growth]) -> tuple[str, list[str], Rows]:
         "catalog, bytes an item": "catalog_bytes_per_item",
         "add an item, ms": "add_one_ms",
         "add a hundred, ms": "add_hundred_ms",
+        "change an item, ms": "change_ms",
         "remove the first item, ms": "first_removal_ms",
         "remove another, ms": "removal_ms",
         "distinct semantic IDs": "leaves",

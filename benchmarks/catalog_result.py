@@ -28,6 +28,7 @@ class Growth:
         catalog_bytes_per_item: what these take, none of it mapped.
         add_one_ms: one new item with its vector.
         add_hundred_ms: a hundred of them at once.
+        change_ms: another attribute for an item.
         first_removal_ms: the first item that is taken out.
         removal_ms: any further one.
     """
@@ -45,6 +46,7 @@ class Growth:
     catalog_bytes_per_item: float
     add_one_ms: float
     add_hundred_ms: float
+    change_ms: float
     first_removal_ms: float
     removal_ms: float
 
