@@ -15,6 +15,7 @@ from service.batcher import Batcher, Outcome
 from service.errors import HistoryStoreError, InvalidRequestError
 from service.history import HistoryStore
 from service.schemas import (
+    BoostRule,
     Explanation,
     Filter,
     KeptItem,
@@ -185,6 +186,21 @@ class Recommender:
         )
 
 
+class _Names:
+    """Turns item ids into indices, and remembers those that the catalog does not know."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self.unknown: dict[str, None] = {}
+
+    def known(self, item_ids: Sequence[str]) -> tuple[int, ...]:
+        """The indices of the known ones, in order."""
+        indices = [self._catalog.index_of(item_id) for item_id in item_ids]
+        pairs = zip(item_ids, indices, strict=True)
+        self.unknown.update((item_id, None) for item_id, index in pairs if index is None)
+        return tuple(index for index in indices if index is not None)
+
+
 def _query(
     catalog: Catalog,
     request: RecommendRequest,
@@ -195,40 +211,33 @@ def _query(
 
     The default beam width gives way to a higher limit.
     """
-    unknown: dict[str, None] = {}
-
-    def known(ids: Sequence[str], *, named: bool = True) -> tuple[int, ...]:
-        indices = [catalog.index_of(item_id) for item_id in ids]
-        if named:
-            pairs = zip(ids, indices, strict=True)
-            unknown.update((item_id, None) for item_id, index in pairs if index is None)
-        return tuple(index for index in indices if index is not None)
-
+    names = _Names(catalog)
+    history = names.known(item_ids)
+    if request.history is None:
+        names = _Names(catalog)
     beam_width = request.beam_width
     if beam_width is None and default_beam_width is not None:
         beam_width = max(request.limit, default_beam_width)
-    rules = request.filter or Filter()
-    diversity = request.diversity
+    rules, diversity = request.filter or Filter(), request.diversity
     query = Query(
-        history=known(item_ids, named=request.history is not None),
+        history=history,
         limit=request.limit,
         beam_width=beam_width,
         retention_ratio=request.retention_ratio,
         exclude_seen=request.exclude_seen,
         explain=request.explain,
         where=rules.where,
-        allow=None if rules.allow is None else known(rules.allow),
-        deny=known(rules.deny or ()),
-        boosts=tuple(
-            Boost(boost.by, boost.where, None if boost.items is None else known(boost.items))
-            for boost in request.boosts
-        ),
-        diversity=None
-        if diversity is None
-        else Diversity(diversity.max_items, diversity.prefix_length),
+        allow=None if rules.allow is None else names.known(rules.allow),
+        deny=names.known(rules.deny or ()),
+        boosts=tuple(_boost(names, rule) for rule in request.boosts),
+        diversity=None if diversity is None else Diversity(**diversity.model_dump()),
         explore=request.explore,
     )
-    return query, list(unknown)
+    return query, list(names.unknown)
+
+
+def _boost(names: _Names, rule: BoostRule) -> Boost:
+    return Boost(rule.by, rule.where, None if rule.items is None else names.known(rule.items))
 
 
 def _invalid(name: str, detail: str) -> InvalidRequestError:
