@@ -78,24 +78,30 @@ class FewBiases:
         cls, items: Ints, numbers: Numbers, shelf: Shelf | None, leaves: Leaves, ancestry: Ancestry
     ) -> "FewBiases":
         """Of what is added to ascending items, where only those of a shelf can be found."""
-        by_item = dict(zip(items.tolist(), numbers.tolist(), strict=True))
-        reached: list[int] = []
-        most: list[float] = []
-        for leaf in np.unique(leaves.of_item[items]).tolist():
-            bucket = leaves.items[leaves.offsets[leaf] : leaves.offsets[leaf + 1]]
-            bucket = bucket if shelf is None else bucket[shelf.items[bucket]]
-            if len(bucket):
-                reached.append(leaf)
-                most.append(max(by_item.get(item, 0.0) for item in bucket.tolist()))
-        leaf_numbers = np.array(most, dtype=np.float32)
+        touched = np.unique(leaves.of_item[items])
+        starts, ends = leaves.offsets[touched], leaves.offsets[touched + 1]
+        sizes = ends - starts
+        shift = ends - np.cumsum(sizes)
+        bucket = leaves.items[np.arange(sizes.sum()) + np.repeat(shift, sizes)]
+        owners = np.repeat(touched, sizes)
+        if shelf is not None:
+            is_open = shelf.items[bucket]
+            bucket, owners = bucket[is_open], owners[is_open]
+        reached, begins = np.unique(owners, return_index=True)
+        most = np.maximum.reduceat(_looked_up(items, numbers, bucket), begins)
         marks = None if shelf is None else shelf.marks
-        nodes = ancestry.few_most_below(np.array(reached, dtype=np.int64), leaf_numbers, marks)
+        nodes = ancestry.few_most_below(reached.astype(np.int64), most, marks)
         return cls(items, numbers, nodes)
 
     def added_to(self, items: Ints) -> Numbers:
         """What is added to each of some items."""
-        place = np.searchsorted(self.items, items).clip(max=len(self.items) - 1)
-        return np.where(self.items[place] == items, self.numbers[place], np.float32(0))
+        return _looked_up(self.items, self.numbers, items)
+
+
+def _looked_up(known: Ints, numbers: Numbers, items: npt.NDArray[np.integer]) -> Numbers:
+    """The numbers of some items, 0 for those that are not among the ascending known ones."""
+    place = np.searchsorted(known, items).clip(max=len(known) - 1)
+    return np.where(known[place] == items, numbers[place], np.float32(0))
 
 
 def boosted(boosts: Sequence[Boost], catalog: Catalog, parse: Parse) -> Numbers:
