@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt
 from model.candidates import Frontier, best, candidates_of
-from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
+from model.look_ahead import STEP_COST, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
 from model.trie import SidTrie, Spread
@@ -52,7 +52,7 @@ def beam_search(
 
     Args:
         model: in eval mode.
-        prompt: the histories, from `model.prompt`.
+        prompt: the histories.
         trie: the leaves that exist.
         beam_width: prefixes kept after every level; also the most leaves that can be found.
         rules: what each row may find.
@@ -62,9 +62,7 @@ def beam_search(
     states, remembered = model.start(prompt)
     frontier = Frontier.root(states.shape[0], states.device, rules.quota)
     tail = Tail.begin(remembered, frontier.scores)
-    lost = torch.full_like(frontier.scores[:, 0], -torch.inf)
-    ahead: LookAhead | None = None
-    host_reads = host_reads and states.device.type == "cpu"
+    lost, ahead = torch.full_like(frontier.scores[:, 0], -torch.inf), None
     for level in range(trie.num_levels):
         if level and ahead is None:
             places = num_leaves_ahead(trie, level, frontier, host_reads, step_cost)
@@ -75,16 +73,15 @@ def beam_search(
                 states, now = model.step(prompt, tail.gather(), codes[..., None], level)
                 states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
         children = trie.children(level, frontier.nodes, frontier.legal)
-        if ahead is None:
-            terms = _terms(model, states, trie, children, level)
-        else:
+        if ahead is not None:
             terms = ahead.terms(trie, children, level)
+        else:
+            terms = _terms(model, states, trie, children, level)
         candidates = candidates_of(frontier, children, terms, level, rules)
         width = min(beam_width, len(trie.codes[level]))
-        in_order = level == trie.num_levels - 1
-        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota, in_order)
-        lost = lost.maximum(dropped)
-        tail = tail.follow(parents, terms)
+        last = level == trie.num_levels - 1
+        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota, last)
+        lost, tail = lost.maximum(dropped), tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
 

@@ -55,7 +55,7 @@ def num_leaves_ahead(
         trie: the leaves that exist.
         level: the next to predict.
         frontier: beams of the level above.
-        host_reads: count the leaves; else take the most that so many nodes can have.
+        host_reads: on a CPU, count the leaves; else take the most that so many nodes can have.
         step_cost: rows that could be read in the time of one more pass.
     """
     levels = trie.num_levels - level
@@ -63,7 +63,7 @@ def num_leaves_ahead(
         return 0
     batch, beams = frontier.nodes.shape
     places = together(trie.most_leaves[level - 1], beams)
-    if host_reads:
+    if host_reads and frontier.nodes.device.type == "cpu":
         start, end = trie.leaves_below(level - 1, frontier.nodes, frontier.legal)
         places = min(places, _rounded_up(int((end - start).sum(dim=1).max())))
     extra = batch * (places - beams) * levels

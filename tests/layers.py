@@ -117,6 +117,7 @@ LAYERS = {
         "pruning",
         "training",
         "prompt_cache",
+        "look_ahead",
         "trie_peers",
         "trie_rectokens",
         "trie_ours",

@@ -1,0 +1,145 @@
+"""What reading forced codes in one pass saves: python -m benchmarks.look_ahead SIDS [--json].
+
+SIDS is a table of published semantic IDs (.tsv, .csv, with an item_id and a column per code), e.g.
+of Amazon Beauty, whose last codes are mostly certain once the first ones are known. An untrained T5
+of TIGER's shape decodes over it, a pass per level and with leaves read ahead; the answers must
+agree. How many leaves are left below the beams differs: several batches are measured.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.workload import SHAPES
+from model.backbone import Backbone
+from model.beam_search import Beams, beam_search
+from model.bundle import new_model
+from model.config import T5Config
+from model.errors import ModelError
+from model.look_ahead import STEP_COST
+from model.semantic_id import SidTable
+from model.trie import SidTrie
+from training.cost import interleaved_seconds, settle
+from training.environment import environment, hardware_name
+
+HISTORY_ITEMS = 20
+BATCHES = 4
+CELLS = tuple((rows, beams) for rows in (1, 8) for beams in (5, 10, 20, 50))
+HEADLINE = (1, 10)
+TARGET = 0.15
+"""Share of the decoding time of one history with 10 beams."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Milliseconds of processor time to decode a batch, the histories being read already."""
+
+    rows: int
+    beams: int
+    by_level_ms: float
+    ahead_ms: float
+
+    @property
+    def saved(self) -> float:
+        """Share of the time by level."""
+        return round(1 - self.ahead_ms / self.by_level_ms, 4)
+
+
+def read_sids(path: Path) -> SidTable:
+    """The table's codes, each level as wide as its largest code."""
+    separator = "," if path.name.endswith((".csv", ".csv.gz")) else "\t"
+    frame = pl.read_csv(path, separator=separator).drop("item_id")
+    codes = frame.to_numpy().astype(np.int32)
+    sizes = tuple((codes.max(axis=0) + 1).tolist())
+    return SidTable(codes, sizes, np.zeros(len(codes), dtype=np.int64))
+
+
+def same(one: Beams, other: Beams) -> bool:
+    """Whether two searches found the same leaves in the same order."""
+    return torch.equal(one.leaves, other.leaves) and torch.allclose(one.scores, other.scores, 1e-4)
+
+
+def untrained(table: SidTable) -> Backbone:
+    """A T5 of TIGER's shape for these semantic IDs."""
+    shape = SHAPES["t5"].model_dump() | {
+        "codebook_sizes": table.codebook_sizes,
+        "max_history_items": HISTORY_ITEMS,
+        "pruning": None,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return new_model(T5Config.model_validate(shape)).eval()
+
+
+@torch.inference_mode()
+def measure(table: SidTable, rows: int, beams: int, budget_s: float) -> Cell:
+    """The mean over batches of random histories; ModelError if the answers differ."""
+    model, trie = untrained(table), SidTrie.from_sids(table.sids)
+    total = dict.fromkeys((-1, STEP_COST), 0.0)
+    for seed in range(BATCHES):
+        random = np.random.default_rng(seed)
+        histories = random.integers(0, table.num_items, (rows, HISTORY_ITEMS)).tolist()
+        tokens, mask = table.pack(histories, separator=False, num_items=HISTORY_ITEMS)
+        prompt = model.prompt(torch.from_numpy(tokens), torch.from_numpy(mask))
+        searches = {
+            cost: partial(beam_search, model, prompt, trie, beams, step_cost=cost) for cost in total
+        }
+        if not same(*(search() for search in searches.values())):
+            raise ModelError(f"{rows} histories, {beams} beams: reading ahead changed the answer")
+        seconds = interleaved_seconds(searches, budget_s=budget_s / BATCHES, min_rounds=5)
+        total = {cost: total[cost] + seconds[cost] * 1000 / BATCHES for cost in total}
+    return Cell(rows, beams, total[-1], total[STEP_COST])
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    sids: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    record_in: Annotated[
+        Path | None, typer.Option("--record", help="Write .json into this folder.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="For each batch.")] = 6.0,
+) -> None:
+    """Decode with leaves read ahead and without."""
+    settle()
+    found_in = environment("benchmarks.look_ahead", sys.argv[1:])
+    table = read_sids(sids)
+    cells = [measure(table, rows, beams, seconds) for rows, beams in CELLS]
+    headline = cells[CELLS.index(HEADLINE)]
+    result = {
+        "saved_b1_k10": headline.saved,
+        "target": TARGET,
+        "reached": headline.saved >= TARGET,
+        "items": table.num_items,
+        "cells": [asdict(cell) | {"saved": cell.saved} for cell in cells],
+        "environment": found_in,
+    }
+    if record_in is not None:
+        name = f"{found_in['date']}-{hardware_name(found_in)}-look-ahead.json"
+        record_in.mkdir(parents=True, exist_ok=True)
+        (record_in / name).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    shown = Table("rows", "beams", "ms by level", "ms ahead", "saved")
+    for cell in cells:
+        times = (f"{cell.by_level_ms:.1f}", f"{cell.ahead_ms:.1f}")
+        shown.add_row(str(cell.rows), str(cell.beams), *times, f"{cell.saved:.1%}")
+    Console().print(shown)
+
+
+if __name__ == "__main__":
+    app()
