@@ -78,9 +78,8 @@ def beam_search(
         else:
             terms = _terms(model, states, trie, children, level)
         candidates = candidates_of(frontier, children, terms, level, rules)
-        width = min(beam_width, len(trie.codes[level]))
         last = level == trie.num_levels - 1
-        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota, last)
+        frontier, parents, terms, dropped = best(candidates, beam_width, level, rules.quota, last)
         lost, tail = lost.maximum(dropped), tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
