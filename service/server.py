@@ -68,6 +68,9 @@ def run(
 ) -> int:
     """Serve until a signal, and return the exit code; StartupError when it cannot even begin."""
     listener = listen(settings.host, settings.port)
+    listeners = [listener]
+    if settings.metrics_port is not None:
+        listeners.append(listen(settings.host, settings.metrics_port))
     url = _url(settings.host, listener.getsockname()[1])
 
     def announce(engine: Engine) -> None:
@@ -93,7 +96,7 @@ def run(
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     server = Server(config, lifecycle, settings.drain_delay_s)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     if lifecycle.failure is not None:
         raise StartupError(" ".join(str(lifecycle.failure).split())) from lifecycle.failure
     return FORCED if server.force_exit else 0
