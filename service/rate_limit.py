@@ -21,6 +21,7 @@ from service.problems import problem_response
 from service.settings import Settings, without_password
 
 REDIS_TIMEOUT_S = 0.1
+PAUSE_S = 1.0  # after a failure of the storage, until it is tried again
 REDIS_CONNECTIONS = 16
 
 log = structlog.get_logger()
@@ -97,6 +98,7 @@ class Limiter:
         self._windows = FixedWindowRateLimiter(storage)
         self._pool = pool
         self._failing = False
+        self._resume_s = 0.0
 
     @classmethod
     def open(cls, settings: Settings) -> "Limiter | None":
@@ -123,6 +125,8 @@ class Limiter:
 
     async def retry_after_s(self, who: str) -> float | None:
         """Count a request; None if it is within the limit, else how long to wait."""
+        if time.monotonic() < self._resume_s:
+            return None
         try:
             if await self._windows.hit(self._limit, who):
                 self._failing = False
@@ -132,6 +136,7 @@ class Limiter:
             if not self._failing:
                 log.warning("rate_limit_store_failed", error=str(error))
             self._failing = True
+            self._resume_s = time.monotonic() + PAUSE_S
             return None
         return max(0.0, stats.reset_time - time.time())
 

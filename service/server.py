@@ -76,6 +76,8 @@ def run(
     def announce(engine: Engine) -> None:
         version = f"{engine.manifest.name}/{engine.manifest.version}"
         example = curl(url, engine, example_user)
+        if settings.api_keys is not None or settings.api_keys_file is not None:
+            example += ' -H "X-API-Key: $KEY"'
         log.info("ready", url=url, model=version, example=example)
         print_welcome(url, version, example)
 
