@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
     )
 
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self.api_keys is not None or self.api_keys_file is not None
+
     def redacted(self) -> dict[str, Any]:
         """The settings as plain values, keys and passwords in URLs replaced by stars."""
         values = self.model_dump(mode="json")
