@@ -48,9 +48,7 @@ def beam_search(
     host_reads: bool = True,
     step_cost: int = STEP_COST,
 ) -> Beams:
-    """Find each row's best leaves.
-
-    With a beam as wide as the trie this is exhaustive search.
+    """Find each row's best leaves; exhaustively, if the beam is as wide as the trie.
 
     Args:
         model: in eval mode.
@@ -69,21 +67,22 @@ def beam_search(
     host_reads = host_reads and states.device.type == "cpu"
     for level in range(trie.num_levels):
         if level and ahead is None:
-            places = num_leaves_ahead(trie, level, frontier.nodes, host_reads, step_cost)
+            places = num_leaves_ahead(trie, level, frontier, host_reads, step_cost)
             if places:
-                ahead = look_ahead(model, prompt, trie, tail, frontier.nodes, level, places)
+                ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
-                codes = trie.codes[level - 1][frontier.nodes].long()
+                codes = trie.codes_of(level - 1, frontier.nodes)
                 states, now = model.step(prompt, tail.gather(), codes[..., None], level)
                 states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
-        children = trie.children(level, frontier.nodes)
+        children = trie.children(level, frontier.nodes, frontier.legal)
         if ahead is None:
             terms = _terms(model, states, trie, children, level)
         else:
             terms = ahead.terms(trie, children, level)
         candidates = candidates_of(frontier, children, terms, level, rules)
         width = min(beam_width, len(trie.codes[level]))
-        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota)
+        in_order = level == trie.num_levels - 1
+        frontier, parents, terms, dropped = best(candidates, width, level, rules.quota, in_order)
         lost = lost.maximum(dropped)
         tail = tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
@@ -93,5 +92,8 @@ def beam_search(
 def _terms(model: Backbone, states: Tensor, trie: SidTrie, children: Spread, level: int) -> Tensor:
     """(batch, places) float32: log-probability of each child's code, given its beam."""
     log_probs = model.logits(states, level).float().log_softmax(dim=-1)
-    codes = trie.codes[level][children.nodes].long()
+    codes = trie.codes_of(level, children.nodes)
+    if children.share:
+        shape = (*log_probs.shape[:2], children.share)
+        return log_probs.gather(2, codes.view(shape)).flatten(1)
     return log_probs.flatten(1).gather(1, children.owners * log_probs.shape[2] + codes)

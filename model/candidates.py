@@ -14,7 +14,7 @@ from model.trie import Spread
 
 @dataclass(frozen=True)
 class Frontier:
-    """The beams of a level, best first.
+    """The beams of a level; best first, unless none had to be dropped.
 
     Args:
         nodes: (batch, beams) int64 nodes of the level.
@@ -27,6 +27,11 @@ class Frontier:
     scores: Tensor
     ranks: Tensor
     groups: Tensor | None
+
+    @property
+    def legal(self) -> Tensor:
+        """(batch, beams) bool, False = filler."""
+        return self.scores > -torch.inf
 
     @classmethod
     def root(cls, batch: int, device: torch.device, quota: Quota | None) -> "Frontier":
@@ -63,11 +68,14 @@ def candidates_of(
         level: the children's.
         rules: what is legal, and what ranks higher.
     """
-    nodes, owners, exists = children
+    nodes, owners, exists, share = children
     legal = rules.legal(level, nodes, exists)
-    scores = frontier.scores
-    scores = scores if scores.shape[1] == 1 else scores.gather(1, owners)
-    scores = (scores + terms).masked_fill(~legal, -torch.inf)
+    if share:
+        shares = terms.view(*frontier.scores.shape, share)
+        scores = (frontier.scores[..., None] + shares).flatten(1)
+    else:
+        scores = frontier.scores.gather(1, owners) + terms
+    scores = scores.masked_fill_(~legal, -torch.inf)
     bias = rules.bias(level, nodes)
     ranks = scores if bias is None else scores + bias
     groups = None
@@ -79,14 +87,16 @@ def candidates_of(
 
 
 def best(
-    candidates: Candidates, beam_width: int, level: int, quota: Quota | None
+    candidates: Candidates, beam_width: int, level: int, quota: Quota | None, in_order: bool
 ) -> tuple[Frontier, Tensor, Tensor, Tensor]:
-    """Keep the best candidates.
+    """Keep the best candidates, best first; in any order if none has to go and that is enough.
 
     Returns:
         the new beams; (batch, beams) the beam each came from, and its own log-probability; and
         (batch,) the best rank of a legal candidate that was not kept, -inf if none was dropped.
     """
+    if not in_order and candidates.nodes.shape[1] <= beam_width:
+        return _all_of(candidates)
     width = min(beam_width, candidates.nodes.shape[1])
     keys = ranking_keys(candidates.ranks, candidates.nodes)
     if quota is not None and candidates.groups is not None:
@@ -111,16 +121,23 @@ def best(
     return frontier, candidates.owners.gather(1, kept), candidates.terms.gather(1, kept), lost
 
 
+def _all_of(candidates: Candidates) -> tuple[Frontier, Tensor, Tensor, Tensor]:
+    """What `best` returns if it keeps all, as they stand."""
+    frontier = Frontier(candidates.nodes, candidates.scores, candidates.ranks, candidates.groups)
+    lost = torch.full_like(candidates.ranks[:, 0], -torch.inf)
+    return frontier, candidates.owners, candidates.terms, lost
+
+
 def ranking_keys(ranks: Tensor, nodes: Tensor) -> Tensor:
     """One int64 per candidate that sorts by rank, then by smaller node; |key| < 2**62.
 
     A float32's bits, with the magnitude bits of negative numbers flipped, sort like the number
-    itself; they become the upper half, the node counted backwards the lower half. Keys of distinct
-    nodes differ, so top-k has one right answer on every device.
+    itself; they become the upper half, less the node, which is below 2**31. Keys of distinct nodes
+    differ, so top-k has one right answer on every device.
     """
     bits = ranks.float().view(torch.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.long() << 31) | (0x7FFFFFFF - nodes)
+    return ordered.long().bitwise_left_shift_(31).sub_(nodes)
 
 
 def _within_quota_first(keys: Tensor, candidates: Candidates, level: int, quota: Quota) -> Tensor:

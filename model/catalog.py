@@ -68,12 +68,13 @@ class Catalog:
         """Items with exactly the catalog's columns, those not given null, popularity 0.
 
         Raises:
-            ModelError: a column that the catalog has not, or values of another type.
+            ModelError: a column that the catalog has not, popularity, or values of another type.
         """
         schema = self.frame.schema
-        if unknown := [name for name in items.columns if name not in schema]:
-            known = ", ".join(name for name in schema if name != "popularity")
-            raise ModelError(f"the catalog has no column {unknown[0]!r}; it has {known}")
+        settable = [name for name in schema if name != "popularity"]
+        if unknown := [name for name in items.columns if name not in settable]:
+            known = ", ".join(settable)
+            raise ModelError(f"the catalog has no column {unknown[0]!r} to set; it has {known}")
         columns = []
         for name, dtype in schema.items():
             nothing = 0 if name == "popularity" else None
@@ -104,5 +105,6 @@ class Catalog:
             self.titles.append(title)
             self.item_ids.append(item_id)
             self._index[item_id] = len(self.item_ids) - 1
-        fresh = np.arange(len(self) - new.height, len(self))
-        self._by_popularity = np.append(self.by_popularity, fresh)
+        if self._by_popularity is not None and new.height:
+            fresh = np.arange(len(self) - new.height, len(self))
+            self._by_popularity = np.append(self._by_popularity, fresh)

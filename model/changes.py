@@ -25,11 +25,12 @@ def put_items(
         inventory: what can be found.
         placement: the bundle's; None = there is none, and no item can be added.
         items: item_id, and any of title and the catalog's attributes; others become null.
-        vectors: (items, dim) float32, one a row; needed for new items only.
+        vectors: (items, dim) float32, one a row; None = no item is new.
 
     Raises:
-        ModelError: an item_id twice or missing, columns or types that the catalog has not, a new
-            item without a vector, vectors of another width.
+        ModelError: an item_id twice or missing, columns or types that the catalog has not,
+            popularity (it is counted in training), a new item without a vector, vectors of
+            another number or width or that are not finite.
     """
     catalog = inventory.catalog
     if "item_id" not in items.columns or items["item_id"].null_count():
@@ -44,6 +45,8 @@ def put_items(
         if vectors is None or placement is None:
             first = whole["item_id"].filter(pl.Series(new))[0]
             raise ModelError(f"item {first!r} is new: it needs a vector to be placed by")
+        if len(vectors) != len(new):
+            raise ModelError(f"{len(vectors)} vectors for {len(new)} items: one for each, please")
         codes = _codes(inventory, placement, vectors[new])
     catalog.put(whole)
     inventory.forget()
@@ -73,6 +76,8 @@ def remove_items(inventory: Inventory, item_ids: Sequence[str]) -> list[str]:
 
 def _codes(inventory: Inventory, placement: Placement, vectors: Vectors) -> npt.NDArray[np.int32]:
     """(items, num_levels): the nearest codes; on a suffix level, the first that is free."""
+    if not np.isfinite(vectors).all():
+        raise ModelError("a vector holds numbers that are not finite")
     codes = place(vectors, placement)
     if codes.shape[1] == inventory.sids.num_levels:
         return codes

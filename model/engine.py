@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import polars as pl
 import torch
@@ -23,13 +23,13 @@ from model.prompt_cache import PromptCache
 from model.queries import Answer, Query, RankedItem
 from model.row_rules import rules_of
 from model.semantic_id import SidTable
+from model.speed import SpeedMode, accelerate
 from model.trie import SidTrie
 
 __all__ = ["Answer", "Engine", "Query", "RankedItem"]
 
 DEFAULT_BEAM_WIDTH = 20
 
-Dtype = Literal["float32", "bfloat16"]
 POPULAR_AT_ONCE = 1024
 """Items looked at together while popular ones are collected."""
 WIDENING = 4
@@ -100,11 +100,15 @@ class Engine:
         bundle: Bundle,
         *,
         device: str = "cpu",
-        dtype: Dtype = "float32",
+        dtype: SpeedMode = "float32",
         cache_bytes: int = 0,
     ) -> Self:
-        """Build the bundle's model on a device; scores are float32 whatever the dtype."""
-        model = bundle.build_model().to(device, getattr(torch, dtype))
+        """Build the bundle's model on a device; scores are float32 whatever the dtype.
+
+        Raises:
+            ModelError: int8 elsewhere than on a CPU.
+        """
+        model = accelerate(bundle.build_model().to(device), dtype)
         return cls(
             bundle.manifest,
             model,
@@ -121,7 +125,7 @@ class Engine:
         folder: Path,
         *,
         device: str = "cpu",
-        dtype: Dtype = "float32",
+        dtype: SpeedMode = "float32",
         num_threads: int | None = None,
         cache_bytes: int = 0,
     ) -> Self:
@@ -130,7 +134,7 @@ class Engine:
         Args:
             folder: one version of a bundle.
             device: where torch computes, e.g. "cpu" or "cuda:0".
-            dtype: of weights and activations; scores are always float32.
+            dtype: of weights and activations, see `accelerate`; scores are always float32.
             num_threads: torch's own threads on the CPU, process-wide; None = torch's default.
             cache_bytes: for histories as the model read them (see PromptCache); 0 = none.
         """
@@ -151,7 +155,9 @@ class Engine:
         more = [among_untried(queries[place]) for place in exploring]
         answers = self._recommend([*queries, *more])
         for place, untried in zip(exploring, answers[len(queries) :], strict=True):
-            answers[place] = with_untried(queries[place], answers[place], untried)
+            answers[place] = with_untried(
+                queries[place], answers[place], untried, self.sids.popularity
+            )
         return answers[: len(queries)]
 
     def _recommend(self, queries: Sequence[Query]) -> list[Answer]:

@@ -20,6 +20,7 @@ from model.queries import MAX_BOOST, Boost
 from model.semantic_id import SidTable
 from model.shelf import Shelf, most_per_leaf
 from model.trie import SidTrie
+from model.trie_growth import grown_trie
 from model.where import Where, parse
 
 MAX_PARSED = 1024
@@ -63,9 +64,11 @@ class Inventory:
     def _index(self, sids: SidTable, trie: SidTrie) -> None:
         """Take these items; what was made for others is forgotten."""
         self.sids = sids
+        self._host_trie = trie
         self.ancestry = Ancestry(trie)
         self.trie = trie.to(self.device)
         self._cached: OrderedDict[object, Shelf | Biases] = OrderedDict()
+        self._cached_bytes = 0
         self._filters: dict[object, Where] = {}
         self._base = self._make_shelf(~self._removed) if self._removed.any() else None
 
@@ -84,7 +87,8 @@ class Inventory:
         """
         self._removed = np.append(self._removed, np.zeros(len(codes), dtype=bool))
         sids = self.sids.grown(codes, np.zeros(len(codes), dtype=np.int64))
-        self._index(sids, SidTrie.from_sids(sids.sids))
+        added = np.unique(codes, axis=0)
+        self._index(sids, grown_trie(self._host_trie, added, sids.sids))
 
     def set_removed(self, item: int, removed: bool) -> None:
         """Take an item out, or back in."""
@@ -105,6 +109,7 @@ class Inventory:
     def forget(self) -> None:
         """Forget all filters and boosts, as the catalog's columns have changed."""
         self._cached.clear()
+        self._cached_bytes = 0
         self._filters.clear()
 
     def shelf(self, where: str | None) -> Shelf | None:
@@ -146,7 +151,9 @@ class Inventory:
             if boost.where is not None:
                 chosen = self.parse(boost.where).evaluate(self.catalog.frame).copy()
             if boost.items is not None:
-                chosen &= np.isin(np.arange(len(total)), boost.items)
+                listed = np.zeros(len(total), dtype=bool)
+                listed[list(boost.items)] = True
+                chosen &= listed
             total[chosen] += np.float32(boost.by)
         return total.clip(-MAX_BOOST, MAX_BOOST)
 
@@ -155,10 +162,11 @@ class Inventory:
 
     def _keep(self, key: object, made: Shelf | Biases) -> None:
         """Remember as the most recently used."""
-        self._cached[key] = made
+        if key not in self._cached:
+            self._cached[key] = made
+            self._cached_bytes += made.num_bytes
         self._cached.move_to_end(key)
-        num_bytes = sum(each.num_bytes for each in self._cached.values())
-        while num_bytes > MAX_CACHED_BYTES and len(self._cached) > 1:
+        while self._cached_bytes > MAX_CACHED_BYTES and len(self._cached) > 1:
             oldest, dropped = self._cached.popitem(last=False)
             self._filters.pop(oldest, None)
-            num_bytes -= dropped.num_bytes
+            self._cached_bytes -= dropped.num_bytes

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.sid_sort import distinct, sort_codes
+from model.sid_sort import distinct, sort_codes, stable_order
+from model.splice import raise_from, spliced
 
 Codes = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ class Leaves:
     @classmethod
     def of(cls, codes: Codes, codebook_sizes: Sequence[int], popularity: Ints) -> "Leaves":
         """Sort the items of (num_items, num_levels) codes."""
-        popular_first = np.argsort(-popularity, kind="stable")
+        popular_first = popular_order(popularity)
         order = sort_codes(codes, codebook_sizes, popular_first)
         starts = distinct(codes, order)
         offsets = np.append(starts, len(order)).astype(np.int32)
@@ -66,23 +67,21 @@ class Leaves:
         """
         added = range(len(self.of_item), len(codes))
         fresh = np.unique(codes[added.start :], axis=0)
-        found = [self._find(sid) for sid in fresh]
-        is_new = np.array([not exists for _, exists in found], dtype=bool)
-        before = np.array([leaf for leaf, exists in found if not exists], dtype=np.int64)
-        sids = np.insert(self.sids, before, fresh[is_new], axis=0)
-        sizes = np.insert(np.diff(self.offsets), before, 0)
-        of_item = self.of_item + _num_up_to(before, len(self.sids))[self.of_item]
-        grown = Leaves(sids, of_item, self.items, _offsets(sizes))
-        leaves = np.array([grown._find(sid)[0] for sid in codes[added.start :]], dtype=np.int64)
-        places = [
-            grown._place(leaf, popularity[item], popularity)
-            for leaf, item in zip(leaves.tolist(), added, strict=True)
-        ]
-        order = sorted(range(len(places)), key=lambda n: (leaves[n], -popularity[added[n]], n))
-        items = np.insert(self.items, [places[n] for n in order], [added[n] for n in order])
-        np.add.at(sizes, leaves, 1)
-        of_item = np.append(of_item, leaves).astype(np.int32)
-        return Leaves(sids, of_item, items.astype(np.int32), _offsets(sizes))
+        new = [(leaf, sid) for sid in fresh for leaf, exists in [self._find(sid)] if not exists]
+        before = [leaf for leaf, _ in new]
+        sids = spliced(self.sids, before, [sid for _, sid in new])
+        offsets = spliced(self.offsets, before, self.offsets[before])
+        of_item = self.of_item
+        if before:
+            of_item = of_item + _num_up_to(before, len(self.sids))[of_item]
+        grown = Leaves(sids, of_item, self.items, offsets)
+        leaves = [grown._find(sid)[0] for sid in codes[added.start :]]
+        order = sorted(range(len(added)), key=lambda n: (leaves[n], -popularity[added[n]], n))
+        places = [grown._place(leaves[n], popularity[added[n]], popularity) for n in order]
+        items = spliced(self.items, places, [added[n] for n in order])
+        raise_from(offsets, [leaves[n] + 1 for n in order])
+        of_item = np.concatenate((of_item, np.array(leaves, dtype=np.int32)))
+        return Leaves(sids, of_item, items, offsets)
 
     def last_codes(self, prefix: Codes) -> set[int]:
         """The last codes of all semantic IDs that begin with the codes but the last."""
@@ -110,11 +109,14 @@ class Leaves:
         return start + int(np.searchsorted(-bucket, -popularity, side="right"))
 
 
-def _num_up_to(before: Ints, num_leaves: int) -> npt.NDArray[np.int32]:
+def popular_order(popularity: Ints) -> Ints:
+    """(num_items,) items, most popular first, then by item_index."""
+    most = int(popularity.max(initial=0))
+    return stable_order(most - popularity, most - int(popularity.min(initial=0)) + 1)
+
+
+def _num_up_to(before: Sequence[int], num_leaves: int) -> Codes:
     """(num_leaves,): how many leaves were put in before each old one or at its place."""
-    counts = np.bincount(before, minlength=num_leaves + 1)[:num_leaves]
-    return np.cumsum(counts, dtype=np.int32)
-
-
-def _offsets(sizes: npt.NDArray[np.int32]) -> Codes:
-    return np.concatenate(([0], np.cumsum(sizes))).astype(np.int32)
+    counts = np.zeros(num_leaves, dtype=np.int32)
+    raise_from(counts, before)
+    return counts

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from model.backbone import Backbone, Prompt
+from model.candidates import Frontier
 from model.tail import Tail
 from model.trie import SidTrie, Spread, spread, together
 
@@ -46,24 +47,24 @@ class LookAhead:
 
 
 def num_leaves_ahead(
-    trie: SidTrie, level: int, nodes: Tensor, host_reads: bool, step_cost: int = STEP_COST
+    trie: SidTrie, level: int, frontier: Frontier, host_reads: bool, step_cost: int = STEP_COST
 ) -> int:
     """Places for all leaves below the beams if reading them in one pass is cheaper; else 0.
 
     Args:
         trie: the leaves that exist.
         level: the next to predict.
-        nodes: (batch, beams) beams of the level above.
+        frontier: beams of the level above.
         host_reads: count the leaves; else take the most that so many nodes can have.
         step_cost: rows that could be read in the time of one more pass.
     """
     levels = trie.num_levels - level
-    if levels < 2:
+    if levels < 2 or step_cost < 0:
         return 0
-    batch, beams = nodes.shape
+    batch, beams = frontier.nodes.shape
     places = together(trie.most_leaves[level - 1], beams)
     if host_reads:
-        start, end = trie.leaves_below(level - 1, nodes)
+        start, end = trie.leaves_below(level - 1, frontier.nodes, frontier.legal)
         places = min(places, _rounded_up(int((end - start).sum(dim=1).max())))
     extra = batch * (places - beams) * levels
     return places if extra <= step_cost * (levels - 1) else 0
@@ -80,7 +81,7 @@ def look_ahead(
     prompt: Prompt,
     trie: SidTrie,
     tail: Tail,
-    nodes: Tensor,
+    frontier: Frontier,
     level: int,
     places: int,
 ) -> LookAhead:
@@ -91,12 +92,12 @@ def look_ahead(
         prompt: the histories.
         trie: the leaves that exist.
         tail: what the beams decoded so far.
-        nodes: (batch, beams) beams of the level above.
+        frontier: beams of the level above.
         level: the next to predict.
         places: at least as many as there are leaves below the beams of any row.
     """
-    start, end = trie.leaves_below(level - 1, nodes)
-    leaves, owners, _ = spread(start, end, places, trie.num_leaves)
+    start, end = trie.leaves_below(level - 1, frontier.nodes, frontier.legal)
+    leaves, owners, _, _ = spread(start, end, places, trie.num_leaves)
     codes = trie.sids[leaves].long()
     states, _ = model.step(prompt, tail.gather(owners), codes[..., level - 1 : -1], level)
     log_probs = [

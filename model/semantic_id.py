@@ -41,6 +41,13 @@ class SidTable:
                 f"semantic IDs of shape {self.codes.shape} do not fit "
                 f"{len(self.codebook_sizes)} codebooks"
             )
+        lowest, highest = self.codes.min(initial=0), self.codes.max(initial=0)
+        if lowest < 0 or highest >= min(self.codebook_sizes):  # else no code can be outside
+            self._check_every_code()
+        if len(self.popularity) != len(self.codes):
+            raise ModelError(f"{len(self.popularity)} popularities for {len(self.codes)} items")
+
+    def _check_every_code(self) -> None:
         outside = (self.codes < 0) | (self.codes >= np.asarray(self.codebook_sizes))
         if outside.any():
             item, level = np.argwhere(outside)[0]
@@ -48,8 +55,6 @@ class SidTable:
                 f"item {item}: code {self.codes[item, level]} of level {level} is outside "
                 f"[0, {self.codebook_sizes[level]})"
             )
-        if len(self.popularity) != len(self.codes):
-            raise ModelError(f"{len(self.popularity)} popularities for {len(self.codes)} items")
 
     @property
     def num_items(self) -> int:
@@ -75,7 +80,7 @@ class SidTable:
 
     def grown(self, codes: npt.NDArray[np.int32], popularity: Ints) -> "SidTable":
         """With items added at the end: (added, num_levels) codes and (added,) popularity."""
-        both = np.concatenate((self.codes, codes)).astype(np.int32)
+        both = np.concatenate((self.codes, codes.astype(np.int32, copy=False)))
         popular = np.concatenate((self.popularity, popularity))
         leaves = self.leaves.grown(both, popular)
         return SidTable(both, self.codebook_sizes, popular, leaves)

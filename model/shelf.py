@@ -40,7 +40,8 @@ class Shelf:
     @property
     def num_bytes(self) -> int:
         """Memory that it takes, on the host or the device."""
-        return self.items.nbytes + 2 * sum(level.nbytes for level in self.marks)
+        on_device = sum(level.nbytes for level in self.tensors if level.device.type != "cpu")
+        return self.items.nbytes + sum(level.nbytes for level in self.marks) + on_device
 
     def change(self, item: int, alive: bool, leaves: Leaves, ancestry: Ancestry) -> None:
         """Put one item on the shelf or take it off, in place."""

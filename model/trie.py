@@ -21,16 +21,22 @@ MAX_COUNTED = 4096
 Codes = npt.NDArray[np.int32]
 
 
+MOST_FILLER = 2
+"""Ranges get equal shares of a list if it becomes at most so many times as long by that."""
+
+
 class Spread(NamedTuple):
     """Ranges of nodes, one per beam, as one flat list per row.
 
     nodes: (batch, places) int64; owners: (batch, places) int64, the beam each belongs to; exists:
-    (batch, places) bool, False = filler behind the last one.
+    (batch, places) bool, False = filler; share: places of every beam, if all have as many and
+    filler is behind each beam's last node; 0 if filler is behind the last node of all.
     """
 
     nodes: Tensor
     owners: Tensor
     exists: Tensor
+    share: int
 
 
 @dataclass(frozen=True)
@@ -58,22 +64,35 @@ class SidTrie:
         """Build from (num_leaves, num_levels) distinct semantic IDs in ascending order."""
         if len(sids) == 0:
             raise ValueError("a trie needs at least one semantic ID")
-        num_leaves, num_levels = sids.shape
+        num_leaves = len(sids)
+        whole = np.ascontiguousarray(sids, dtype=np.int32)
         first_child, codes, children, leaves = [], [], [], []
         is_new = np.zeros(num_leaves, dtype=bool)
         is_new[0] = True
-        parent_starts = np.zeros(1, dtype=np.int64)
-        for level in range(num_levels):
-            is_new[1:] |= sids[1:, level] != sids[:-1, level]
-            starts = np.flatnonzero(is_new)
-            offsets = np.append(np.searchsorted(starts, parent_starts), len(starts))
-            first_child.append(torch.from_numpy(offsets.astype(np.int32)))
-            codes.append(torch.from_numpy(sids[starts, level].astype(np.int32)))
-            children.append(widest_together(np.diff(offsets)))
-            leaves.append(widest_together(np.diff(starts, append=num_leaves)))
-            parent_starts = starts
-        whole = torch.from_numpy(np.ascontiguousarray(sids, dtype=np.int32))
-        return cls(tuple(first_child), tuple(codes), whole, tuple(children), tuple(leaves))
+        starts = np.zeros(1, dtype=np.int64)
+        below = widest_together(np.array([num_leaves]))
+        for column in np.ascontiguousarray(whole.T):
+            if len(starts) == num_leaves:  # one child each, with its parent's number
+                first_child.append(np.arange(num_leaves + 1, dtype=np.int32))
+                codes.append(column.copy())
+                children.append(below.copy())
+            else:
+                was_new = is_new.copy()
+                is_new[1:] |= column[1:] != column[:-1]
+                starts = np.flatnonzero(is_new)
+                offsets = np.append(np.flatnonzero(was_new[starts]), len(starts))
+                first_child.append(offsets.astype(np.int32))
+                codes.append(column[starts])
+                children.append(widest_together(np.diff(offsets)))
+                below = widest_together(np.diff(starts, append=num_leaves))
+            leaves.append(below.copy())
+        return cls(
+            tuple(map(torch.from_numpy, first_child)),
+            tuple(map(torch.from_numpy, codes)),
+            torch.from_numpy(whole),
+            tuple(children),
+            tuple(leaves),
+        )
 
     def to_tensors(self) -> dict[str, Tensor]:
         """For a safetensors file; `from_tensors` reads them back, without copying."""
@@ -120,25 +139,44 @@ class SidTrie:
             self.most_leaves,
         )
 
-    def children(self, level: int, parents: Tensor) -> Spread:
+    def children(self, level: int, parents: Tensor, legal: Tensor | None = None) -> Spread:
         """The nodes of `level` below the given nodes of the level above.
 
         Args:
             level: level of the children.
             parents: (batch, beams) int64 nodes of the level above; at level 0 all are 0, the root.
-                Distinct in each row, as far as it matters that no child is left out.
+            legal: (batch, beams) bool, beams that are not mere filler: distinct in each row. The
+                children of others need not be listed. None = all.
         """
-        offsets = self.first_child[level]
-        start, end = offsets[parents].long(), offsets[parents + 1].long()
-        room = together(self.most_children[level], parents.shape[1])
-        return spread(start, end, room, len(self.codes[level]))
+        batch, beams = parents.shape
+        if level and len(self.codes[level]) == len(self.codes[level - 1]):  # one child each
+            owners = torch.arange(beams, device=parents.device).expand(batch, -1)
+            return Spread(parents, owners, torch.ones_like(parents, dtype=torch.bool), 1)
+        spans = self.first_child[level].unfold(0, 2, 1).index_select(0, parents.flatten())
+        start, end = spans.view(batch, beams, 2).unbind(2)
+        widest = int(self.most_children[level][0])
+        room = together(self.most_children[level], beams)
+        if widest * beams <= MOST_FILLER * room:
+            return _in_equal_shares(start, end, widest, len(self.codes[level]))
+        end = end if legal is None else torch.where(legal, end, start)
+        return spread(start.long(), end.long(), room, len(self.codes[level]))
 
-    def leaves_below(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """The first leaf below each node of `level`, and the one behind its last."""
-        start, end = nodes, nodes + 1
+    def codes_of(self, level: int, nodes: Tensor) -> Tensor:
+        """int64, the last code of each node, in the nodes' shape."""
+        return self.codes[level].index_select(0, nodes.flatten()).view(nodes.shape).long()
+
+    def leaves_below(
+        self, level: int, nodes: Tensor, legal: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The first leaf below each node of `level`, and the one behind its last; see `children`.
+
+        Below filler there is none.
+        """
+        bounds = torch.stack((nodes, nodes + 1)).flatten()
         for offsets in self.first_child[level + 1 :]:
-            start, end = offsets[start].long(), offsets[end].long()
-        return start, end
+            bounds = offsets.index_select(0, bounds)
+        start, end = bounds.view(2, *nodes.shape).long()
+        return start, end if legal is None else torch.where(legal, end, start)
 
 
 def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
@@ -152,25 +190,32 @@ def spread(start: Tensor, end: Tensor, places: int, num_nodes: int) -> Spread:
     """
     batch, beams = start.shape
     place = torch.arange(places, device=start.device)
-    if beams == 1:
-        nodes = start + place
-        exists = nodes < end
-        owners = torch.zeros_like(nodes)
-    else:
-        counts = end - start
-        ends = counts.cumsum(1)
-        owners = torch.searchsorted(ends, place.expand(batch, -1).contiguous(), right=True)
-        exists = owners < beams
-        owners = owners.clamp(max=beams - 1)
-        nodes = (end - ends).gather(1, owners) + place
-    return Spread(nodes.clamp(max=num_nodes - 1), owners, exists)
+    counts = end - start
+    ends = counts.cumsum(1)
+    owners = torch.searchsorted(ends, place.expand(batch, -1).contiguous(), right=True)
+    exists = owners < beams
+    owners = owners.clamp(max=beams - 1)
+    nodes = (end - ends).gather(1, owners) + place
+    return Spread(nodes.clamp(max=num_nodes - 1), owners, exists, 0)
+
+
+def _in_equal_shares(start: Tensor, end: Tensor, share: int, num_nodes: int) -> Spread:
+    """The same with `share` places for every beam; int32 ranges no longer than that."""
+    batch, beams = start.shape
+    nodes = start[..., None] + torch.arange(share, dtype=torch.int32, device=start.device)
+    exists = nodes < end[..., None]
+    nodes = nodes.clamp_(max=num_nodes - 1).flatten(1).long()
+    owners = torch.arange(beams, device=start.device)[:, None].expand(-1, share).flatten()
+    return Spread(nodes, owners.expand(batch, -1), exists.flatten(1), share)
 
 
 def widest_together(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """(at most MAX_COUNTED,): sums of the 1, 2, 3, ... largest counts."""
-    if len(counts) > MAX_COUNTED:
-        counts = np.partition(counts, len(counts) - MAX_COUNTED)[-MAX_COUNTED:]
-    return np.cumsum(np.sort(counts)[::-1], dtype=np.int64)
+    times = np.bincount(counts)[::-1]  # how often each count occurs, the largest first
+    sizes = np.arange(len(times) - 1, -1, -1)
+    needed = int(np.searchsorted(np.cumsum(times), MAX_COUNTED)) + 1
+    widest = np.repeat(sizes[:needed], times[:needed])[:MAX_COUNTED]
+    return np.cumsum(widest, dtype=np.int64)
 
 
 def together(most: npt.NDArray[np.int64], num_nodes: int) -> int:

@@ -22,7 +22,7 @@ import polars as pl
 
 from model import where_conditions as conditions
 from model.errors import FilterError
-from model.where_conditions import Condition
+from model.where_conditions import COMPARISONS, Condition
 from model.where_tokens import Cursor
 from model.where_values import MAX_SHOWN, Column, Kind, Literal, shown
 
@@ -37,7 +37,6 @@ MAX_LIST_LENGTH = 1_000
 MAX_DEPTH = 50
 """Parentheses within parentheses."""
 
-COMPARISONS = ("=", "<>", "!=", "<", "<=", ">", ">=")
 CHOICES = ("IN", "LIKE", "ILIKE", "BETWEEN")
 RESERVED = ("AND", "OR", "NOT", "IS", "NULL", *CHOICES)
 
@@ -71,15 +70,19 @@ def parse(text: str, schema: pl.Schema) -> Where:
         text.encode()
     except UnicodeEncodeError as error:
         raise FilterError(f"character {error.start + 1} is half of a surrogate pair") from error
-    condition = _Parser(text, schema).read()
-    key = hashlib.sha256(condition.key.encode()).hexdigest()
-    where = Where(text.strip(), key, condition.expression)
     try:
-        where.evaluate(schema.to_frame().clear(1))
+        condition = _Parser(text, schema).read()
+        key = hashlib.sha256(condition.key.encode()).hexdigest()
+        where = Where(text.strip(), key, condition.expression)
+        where.evaluate(_row_of_nulls(schema))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = str(error).partition("\n")[0]
         raise FilterError(f"the filter cannot be computed: {reason}") from error
     return where
+
+
+def _row_of_nulls(schema: pl.Schema) -> pl.DataFrame:
+    return pl.DataFrame({name: pl.Series([None], dtype=dtype) for name, dtype in schema.items()})
 
 
 class _Parser:
@@ -141,9 +144,9 @@ class _Parser:
         return conditions.contains(column, value)
 
     def _test(self, operand: Column | Literal) -> Condition:
-        if operator := self._at.take(*COMPARISONS):
-            operator = "<>" if operator == "!=" else operator
-            return conditions.compare(operand, operator, self._operand())
+        if symbol := self._at.take("!=", *COMPARISONS):
+            symbol = "<>" if symbol == "!=" else symbol
+            return conditions.compare(operand, symbol, self._operand())
         if self._at.take("IS"):
             negated = self._at.take("NOT")
             self._at.expect("NULL")

@@ -5,6 +5,7 @@ null), and a key: equal keys give equal answers on the same catalog. Every funct
 or raises FilterError when the types do not fit.
 """
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from model.where_values import (
     Literal,
     cast,
     common_type,
-    key,
+    key_of,
     physical,
     quoted,
     refuse_unlike,
@@ -28,6 +29,14 @@ from model.where_values import (
 MAX_SINGLE_WILDCARDS = 10
 """`_` in one pattern: each doubles the states in which a text may have to be searched."""
 
+COMPARISONS: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    "=": operator.eq,
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 FLIPPED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -54,26 +63,18 @@ def is_null(column: Column) -> Condition:
     return Condition(f"{column.key} IS NULL", column.expression.is_null())
 
 
-def compare(left: Column | Literal, operator: str, right: Column | Literal) -> Condition:
-    """`left operator right`, one of = <> < <= > >=; one side at least is a column."""
+def compare(left: Column | Literal, symbol: str, right: Column | Literal) -> Condition:
+    """`left symbol right`, the symbol one of COMPARISONS; one side at least is a column."""
     if isinstance(left, Literal):
-        left, operator, right = right, FLIPPED[operator], left
+        left, symbol, right = right, FLIPPED[symbol], left
     if isinstance(left, Literal):
-        raise FilterError(f"{right} {FLIPPED[operator]} {left}: one side must be a column")
-    if left.kind == "boolean" and operator not in ("=", "<>"):
+        raise FilterError(f"{right} {FLIPPED[symbol]} {left}: one side must be a column")
+    if left.kind == "boolean" and symbol not in ("=", "<>"):
         raise FilterError(f"{left}: it has no order, use = or <>")
     refuse_unlike(left, right)
     dtype = common_type([left, right])
-    a, b = cast(left, dtype), cast(right, dtype)
-    results = {
-        "=": a == b,
-        "<>": a != b,
-        "<": a < b,
-        "<=": a <= b,
-        ">": a > b,
-        ">=": a >= b,
-    }
-    return Condition(f"{left.key} {operator} {key(right, dtype)}", results[operator])
+    result = COMPARISONS[symbol](cast(left, dtype), cast(right, dtype))
+    return Condition(f"{left.key} {symbol} {key_of(right, dtype)}", result)
 
 
 def is_in(column: Column, literals: Sequence[Literal]) -> Condition:
@@ -85,7 +86,7 @@ def is_in(column: Column, literals: Sequence[Literal]) -> Condition:
     dtype = common_type([column, *possible])
     values = [physical(literal, dtype) for literal in possible]
     known = pl.Series(values, dtype=storage(dtype)).cast(dtype)
-    keys = ", ".join(sorted({key(literal, dtype) for literal in literals}))
+    keys = ", ".join(sorted({key_of(literal, dtype) for literal in literals}))
     return Condition(f"{column.key} IN ({keys})", cast(column, dtype).is_in(known.implode()))
 
 
@@ -117,8 +118,8 @@ def contains(column: Column, literal: Literal) -> Condition:
     refuse_unlike(elements, literal)
     dtype = common_type([elements, literal])
     lists = column.expression.cast(pl.List(dtype)) if elements.dtype != dtype else column.expression
-    found = lists.list.contains(cast(literal, dtype), nulls_equal=False)
-    return Condition(f"array_contains({column.key}, {key(literal, dtype)})", found)
+    found = lists.list.contains(cast(literal, dtype))
+    return Condition(f"array_contains({column.key}, {key_of(literal, dtype)})", found)
 
 
 def negate(condition: Condition) -> Condition:

@@ -163,7 +163,7 @@ def _ticks(moment: datetime, dtype: pl.Datetime) -> int:
     return ticks[dtype.time_unit]
 
 
-def key(operand: Column | Literal, dtype: pl.DataType) -> str:
+def key_of(operand: Column | Literal, dtype: pl.DataType) -> str:
     """How a key names an operand, whatever way it was written."""
     if isinstance(operand, Column):
         return operand.key

@@ -9,6 +9,7 @@ from limits import parse
 from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.speed import SpeedMode
 from service.errors import StartupError
 from service.schemas import MAX_DEADLINE_MS, MAX_LIMIT
 
@@ -54,8 +55,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
 
     device: str = Field("cpu", description="Where the model runs, as torch names it.")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="The weights' number type."
+    dtype: SpeedMode = Field(
+        "float32",
+        description="The weights' number type: float32, bfloat16, or int8 (CPU only).",
     )
     num_threads: PositiveInt = Field(
         1, description="CPU threads of the model; more help large models on idle cores only."

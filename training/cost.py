@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
 import torch
@@ -15,10 +17,27 @@ Key = TypeVar("Key", bound=Hashable)
 Work = Callable[[], object]
 
 
-def interleaved_seconds(
+@dataclass(frozen=True)
+class Timing:
+    """Seconds that a piece of work took, least and median over rounds.
+
+    Args:
+        least_s: processor time.
+        median_s: processor time.
+        least_wall_s: by the clock on the wall.
+        median_wall_s: by the clock on the wall.
+    """
+
+    least_s: float
+    median_s: float
+    least_wall_s: float
+    median_wall_s: float
+
+
+def interleaved(
     works: Mapping[Key, Work], budget_s: float, min_rounds: int = 3
-) -> dict[Key, float]:
-    """The least seconds of processor time that each piece of work took.
+) -> dict[Key, Timing]:
+    """How long each piece of work takes, compared in interleaved rounds.
 
     Every round does every work once, so whatever disturbs the machine disturbs all of them; the
     minimum over rounds is what is left without it. Processor time, not the clock on the wall: a
@@ -32,15 +51,28 @@ def interleaved_seconds(
     """
     for work in works.values():
         work()
-    best = dict.fromkeys(works, float("inf"))
+    seconds: dict[Key, list[float]] = {key: [] for key in works}
+    wall: dict[Key, list[float]] = {key: [] for key in works}
     rounds, end = 0, time.perf_counter() + budget_s
     while rounds < min_rounds or time.perf_counter() < end:
         for key, work in works.items():
-            start = time.process_time()
+            start, start_wall = time.process_time(), time.perf_counter()
             work()
-            best[key] = min(best[key], time.process_time() - start)
+            seconds[key].append(time.process_time() - start)
+            wall[key].append(time.perf_counter() - start_wall)
         rounds += 1
-    return best
+    return {
+        key: Timing(min(seconds[key]), median(seconds[key]), min(wall[key]), median(wall[key]))
+        for key in works
+    }
+
+
+def interleaved_seconds(
+    works: Mapping[Key, Work], budget_s: float, min_rounds: int = 3
+) -> dict[Key, float]:
+    """The least seconds of processor time that each piece of work took; see `interleaved`."""
+    found = interleaved(works, budget_s, min_rounds)
+    return {key: timing.least_s for key, timing in found.items()}
 
 
 def flops(work: Work) -> int:

@@ -11,10 +11,10 @@ import torch
 import transformers
 from torch import Tensor
 
+from benchmarks.transformers_t5 import reference_t5
 from model.config import PruningConfig, T5Config
 from model.semantic_id import SEPARATOR
 from tests.factories import history_batch, random_t5, random_table, tiny_config
-from tests.golden.test_t5 import reference_t5
 
 LENGTHS = [12, 12, 9, 4, 3, 1]
 

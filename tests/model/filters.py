@@ -4,10 +4,11 @@ A `Sentence` is the text of a filter beside a plain Python function from a row t
 None (SQL's NULL). Literals and patterns are drawn from few values, so that rows do meet them.
 """
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -18,15 +19,15 @@ Answer = bool | None
 
 SCHEMA = pl.Schema(
     {
-        "item_id": pl.String,
-        "title": pl.String,
-        "popularity": pl.Int64,
-        "Sci-Fi": pl.Boolean,
-        "categories": pl.List(pl.String),
-        "price": pl.Float64,
-        "released": pl.Date,
+        "item_id": pl.String(),
+        "title": pl.String(),
+        "popularity": pl.Int64(),
+        "Sci-Fi": pl.Boolean(),
+        "categories": pl.List(pl.String()),
+        "price": pl.Float64(),
+        "released": pl.Date(),
         "seen_at": pl.Datetime("us"),
-        "year": pl.Int64,
+        "year": pl.Int64(),
     }
 )
 TEXTS = ["", "a", "A", "ab", "aé", "a%", "a_b", "a.b", "it's", "x\ny", "\\", "(?i)", "É"]
@@ -34,7 +35,7 @@ PATTERNS = [*TEXTS, "%", "a%", "%b", "%É%", "_", "a_", "%a%_", "a%b", "_%_", "%
 INTEGERS = [-1, 0, 1, 2, 1995, 2**53, 2**53 + 1, -(2**63), 2**63 - 1]
 FLOATS = [-1.5, -0.0, 0.0, 0.1, 0.3, 1.0, 2.5, 1995.0, 1e300, float("inf"), float("nan")]
 DATES = [date(1969, 12, 31), date(1995, 1, 1), date(2024, 2, 29)]
-TIMES = [datetime(day.year, day.month, day.day, hour, tzinfo=UTC) for day in DATES for hour in (0, 7)]
+TIMES = [datetime(day.year, day.month, day.day, hour) for day in DATES for hour in (0, 7)]
 VALUES: dict[str, list[Any]] = {
     "item_id": TEXTS,
     "title": TEXTS,
@@ -43,7 +44,7 @@ VALUES: dict[str, list[Any]] = {
     "categories": [[], ["a"], ["b", "a"], ["it's", None]],
     "price": FLOATS,
     "released": DATES,
-    "seen_at": [moment.replace(tzinfo=None) for moment in TIMES],
+    "seen_at": TIMES,
     "year": INTEGERS,
 }
 COMPARABLE = [name for name in VALUES if name not in ("categories", "Sci-Fi")]
@@ -78,7 +79,14 @@ def frames(max_rows: int = 6) -> st.SearchStrategy[pl.DataFrame]:
 def sentences(max_leaves: int = 6) -> st.SearchStrategy[Sentence]:
     """Filters over SCHEMA."""
     leaves = st.one_of(
-        comparisons(), column_pairs(), lists(), patterns(), ranges(), nulls(), memberships(), flags()
+        comparisons(),
+        column_pairs(),
+        lists(),
+        patterns(),
+        ranges(),
+        nulls(),
+        memberships(),
+        flags(),
     )
     return st.recursive(
         leaves,
@@ -89,6 +97,14 @@ def sentences(max_leaves: int = 6) -> st.SearchStrategy[Sentence]:
         ),
         max_leaves=max_leaves,
     )
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """Filters over SCHEMA without more parentheses than needed: what binds first is left open."""
+    words = draw(st.lists(st.sampled_from(["AND", "OR", "AND NOT", "OR NOT"]), max_size=3))
+    start = draw(st.sampled_from(["", "NOT "])) + draw(sentences(2)).text
+    return start + "".join(f" {word} {draw(sentences(2)).text}" for word in words)
 
 
 def sql(value: object) -> str:
@@ -110,17 +126,17 @@ def name_of(column: str) -> str:
     return f'"{column}"' if "-" in column else column
 
 
-def ordered(value: object) -> object:
-    """A value by which polars orders: NaN equals itself and is the largest number."""
-    return (value != value, 0 if value != value else value) if isinstance(value, float) else value
+def ordered(value: float) -> tuple[bool, float]:
+    """A number by its order in polars: NaN equals itself and is the largest."""
+    return (True, 0.0) if math.isnan(value) else (False, value)
 
 
-def compared(left: object, symbol: str, right: object) -> Answer:
+def compared(left: Any, symbol: str, right: Any) -> Answer:
     """`left symbol right`, null where one of them is."""
     if left is None or right is None:
         return None
     if isinstance(left, float) or isinstance(right, float):
-        left, right = ordered(float(left)), ordered(float(right))  # type: ignore[arg-type]
+        left, right = ordered(left), ordered(right)
     return bool(COMPARISONS[symbol](left, right))
 
 

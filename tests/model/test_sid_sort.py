@@ -30,7 +30,7 @@ def test_items_are_sorted_by_semantic_id_and_then_by_index(table: SidTable) -> N
 
 
 @given(given_codes=large_codebooks())
-def test_levels_that_do_not_fit_into_one_number_are_sorted_in_passes(
+def test_levels_that_do_not_fit_into_one_number_are_sorted_as_well(
     given_codes: tuple[np.ndarray, tuple[int, ...]],
 ) -> None:
     """Up to nine codebooks of 2^31 codes, among small ones."""
@@ -49,6 +49,19 @@ def test_equal_semantic_ids_stay_in_the_order_given(table: SidTable) -> None:
     order = sort_codes(table.codes, table.codebook_sizes, popular_first)
 
     assert order.tolist() == table.leaves.items.tolist()
+
+
+@given(given_codes=large_codebooks())
+def test_equal_semantic_ids_of_many_levels_stay_in_the_order_given(
+    given_codes: tuple[np.ndarray, tuple[int, ...]],
+) -> None:
+    """Sorting in several steps keeps the order given, here the newest item first."""
+    codes, sizes = given_codes
+    newest_first = np.arange(len(codes))[::-1]
+
+    order = sort_codes(codes, sizes, newest_first)
+
+    assert order.tolist() == np.lexsort((-np.arange(len(codes)), *codes.T[::-1])).tolist()
 
 
 @given(given_codes=large_codebooks())

@@ -1,0 +1,109 @@
+"""The benchmark of the index for people: tables on the terminal, and a record."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.trie_result import BuildCell, Result, SearchCell
+from training.environment import hardware_name
+
+MIN_WIDTH = 120  # where less fits, a terminal can scroll
+
+Rows = list[list[str]]
+
+
+def show(result: Result) -> None:
+    """Print everything."""
+    console = Console()
+    console = Console(width=max(console.width, MIN_WIDTH))
+    for title, head, rows in _tables(result):
+        table = Table(*head, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(_conditions(result))
+
+
+def write_record(result: Result, folder: Path) -> None:
+    """Write the .json and .md of today's measurement on this hardware."""
+    found_in = result.environment
+    stem = f"{found_in['date']}-{hardware_name(found_in)}-trie"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", "utf-8")
+    parts = ["# What keeping inside the catalog costs", _conditions(result)]
+    parts.extend(f"## {title}\n\n{_markdown(head, rows)}" for title, head, rows in _tables(result))
+    (folder / f"{stem}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
+    yield (
+        "Targets, against STATIC",
+        ["what", "target", "found", "reached"],
+        [
+            [each.what, f"{each.target:.2f}", f"{each.found:.3f}", each.answer]
+            for each in result.verdicts()
+        ],
+    )
+    timed = _names([cell.ms for cell in result.searches])
+    yield (
+        "One search, all levels, ms; ratios over STATIC: ours; by level without keys and values",
+        ["items", "codes", "batch x beams", *timed, "ratio", "by level"],
+        [_search(cell, timed) for cell in result.searches],
+    )
+    built = _names([cell.seconds for cell in result.builds])
+    yield (
+        "An index from semantic IDs in the items' order, s (MiB of the index)",
+        ["items", "codes", *built, "STATIC / ours"],
+        [_build(cell, built) for cell in result.builds],
+    )
+
+
+def _names(found: Sequence[dict[str, float]]) -> list[str]:
+    return list(dict.fromkeys(name for each in found for name in each))
+
+
+def _search(cell: SearchCell, names: Sequence[str]) -> list[str]:
+    setting = cell.setting
+    what = [f"{setting.num_items:,}", f"{setting.levels} x {setting.vocabulary}"]
+    times = [f"{cell.ms[name]:.2f}" if name in cell.ms else "-" for name in names]
+    ratios = [f"{cell.ratio:.2f}", f"{cell.ratio_by_level:.2f}"]
+    return [*what, f"{setting.batch} x {setting.beam_width}", *times, *ratios]
+
+
+def _build(cell: BuildCell, names: Sequence[str]) -> list[str]:
+    def both(name: str) -> str:
+        if name not in cell.seconds:
+            return "-"
+        size = f" ({cell.mib[name]:.1f})" if name in cell.mib else ""
+        return f"{cell.seconds[name]:.3f}{size}"
+
+    speedup = "-" if cell.speedup is None else f"{cell.speedup:.1f}"
+    what = [f"{cell.num_items:,}", f"{cell.levels} x {cell.vocabulary}"]
+    return [*what, *map(both, names), speedup]
+
+
+def _conditions(result: Result) -> str:
+    where = result.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    effort = "A quick run: fewer contenders and rounds. " if result.quick else ""
+    skipped = dict(pair for cell in result.searches for pair in cell.skipped.items())
+    missing = "".join(f" {name} did not run: {reason}." for name, reason in skipped.items())
+    return (
+        f"{effort}{where['date']}, commit {where['commit']}, `{where['command']}`; "
+        f"{where['cpu']}, {where['cores']} cores, {where['memory_gb']} GB, "
+        f"{where['torch_threads']} torch thread, load {where['load_average']} at the start; "
+        f"{versions}. Times are least seconds of processor time over interleaved rounds, log "
+        "softmax included. All contenders get the same random scores, found the same semantic IDs "
+        "and scores before they were timed, and return semantic IDs; ours is the service's beam "
+        "search, which also looks up each beam's keys and values, here of one number, and reads "
+        "the last levels at once where beams have few leaves left. No peer does either, so the "
+        f"target is for our time level by level, less what its keys and values take.{missing}"
+    )
+
+
+def _markdown(head: Sequence[str], rows: Rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,103 @@
+"""Other number formats for serving: bfloat16 throughout, or int8 products inside the blocks.
+
+Shape words: inputs and outputs (of one product), rows (of numbers that share a scale).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from model.backbone import Backbone
+from model.errors import ModelError
+
+SpeedMode = Literal["float32", "bfloat16", "int8"]
+
+LARGEST_CODE = 127
+SMALLEST_SCALE = 1e-30
+"""Of a row of zeros, which has codes of 0 whatever its scale."""
+PACKED_FROM = 2**18
+"""Weights of this many numbers are packed for oneDNN: its call takes longer, its product less."""
+
+
+def accelerate(model: Backbone, mode: SpeedMode) -> Backbone:
+    """Change a model in eval mode, in place, and return it; it cannot be trained or saved then.
+
+    Args:
+        model: in float32, where it is going to compute.
+        mode: float32 changes nothing. bfloat16 is for weights and states alike. int8 multiplies
+            int8 weights and states inside the blocks; embeddings, norms, attention and the scores
+            of codes stay in float32.
+
+    Raises:
+        ModelError: int8 elsewhere than on a CPU.
+    """
+    if mode == "bfloat16":
+        return model.to(torch.bfloat16)
+    if mode == "int8":
+        device = model.embedding.weight.device
+        if device.type != "cpu":
+            raise ModelError(f"int8 is for the CPU; choose bfloat16 or float32 on {device}")
+        for parent in list(model.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.Linear) and parent is not model.outputs:
+                    setattr(parent, name, Int8Linear(child))
+    return model
+
+
+def quantize_rows(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers as multiples of a 127th of the largest in their row.
+
+    Args:
+        values: (..., inputs) float32.
+
+    Returns:
+        (..., inputs) int8 codes, and (..., 1) float32 scales; codes * scales are nearly the values.
+    """
+    scales = values.abs().amax(dim=-1, keepdim=True).div_(LARGEST_CODE).clamp_(min=SMALLEST_SCALE)
+    return (values / scales).round_().to(torch.int8), scales
+
+
+class Int8Linear(nn.Module):
+    """A linear map with int8 weights, a scale per output, and states rounded to int8 on the way.
+
+    Every state has its own scale, and sums of products of codes are exact: a row's result does not
+    depend on the rows beside it.
+    """
+
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        codes, scales = quantize_rows(linear.weight.detach())
+        self.packed = codes.numel() >= PACKED_FROM
+        if self.packed:
+            codes = torch.ops.onednn.qlinear_prepack(codes, None)
+        self.weight = codes
+        bias = None if linear.bias is None else linear.bias.detach().clone()
+        self.register_buffer("scales", scales[:, 0], persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        zeros = torch.zeros(linear.out_features, dtype=torch.int64)
+        self.register_buffer("zeros", zeros, persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., inputs) float32 -> (..., outputs) float32."""
+        codes, scales = quantize_rows(states)
+        product = self._packed_product(codes) if self.packed else self._product(codes)
+        product = product.mul_(scales)
+        return product if self.bias is None else product.add_(self.bias)
+
+    def _product(self, codes: Tensor) -> Tensor:
+        sums = torch._int_mm(codes.flatten(0, -2), self.weight.T)  # noqa: SLF001 - its only name
+        return (sums * self.scales).view(*codes.shape[:-1], -1)
+
+    def _packed_product(self, codes: Tensor) -> Tensor:
+        """The same; oneDNN is fast for unsigned states, so 0 becomes 128 and is taken off again."""
+        unsigned = codes.view(torch.uint8).bitwise_xor(128)
+        states, weights = (unsigned, 1.0, 128), (self.weight, self.scales, self.zeros)
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            *states, *weights, None, 1.0, 0, torch.float32, "none", [], ""
+        )  # no bias, float32, and nothing afterwards
+        return product
