@@ -96,6 +96,17 @@ async def test_a_failing_store_is_counted(serve: Serve, tmp_path: Path) -> None:
     assert counted["stamp_degraded_answers_total history"] == 1
 
 
+def test_a_request_that_the_store_fails_is_counted() -> None:
+    """Where there is no answer without it."""
+    metrics = Metrics()
+
+    metrics.request_done("/users", "DELETE", 503, 0.1, "history_unavailable")
+
+    counted = samples(metrics.exposition()[0].decode())
+    assert counted["stamp_history_store_errors_total"] == 1
+    assert counted["stamp_problems_total history_unavailable"] == 1
+
+
 async def test_the_queue_is_looked_up_when_scraped(serve: Serve, engine: FakeEngine) -> None:
     """Rows, the age of the oldest, the running batch; who is refused is counted."""
     engine.gate.clear()

@@ -129,6 +129,15 @@ def test_telemetry_is_off_by_default(tmp_path: Path) -> None:
     assert not any(config[name] for name in ("tracing", "metrics", "logs", "auto_configure"))
 
 
+def test_telemetry_leaves_probes_out(tmp_path: Path) -> None:
+    """A trace of each would hide the others."""
+    left_out = telemetry(settings_for(tmp_path))["exclude"]
+
+    assert left_out is not None
+    paths = ("/health/ready", "/metrics", "/recommend")
+    assert [left_out({"path": path}) for path in paths] == [True, True, False]
+
+
 @pytest.mark.skipif(find_spec("opentelemetry.sdk") is not None, reason="the SDK is installed")
 def test_telemetry_without_its_sdk_refuses_to_start(tmp_path: Path) -> None:
     """One line that says what to install, instead of traces that never come."""
