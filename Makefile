@@ -24,7 +24,7 @@ DEV := .venv/.installed-dev-$(ID)
 BROKEN := $(shell test -x .venv/bin/python || echo broken)
 
 .NOTPARALLEL:
-.PHONY: help serve test check format train install hooks lock clean broken
+.PHONY: help serve test check format train install hooks lock audit clean broken
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ hooks: $(DEV) ## run `make check`'s tools on every git commit
 
 lock: $(DEV) ## write requirements/*.lock from pyproject.toml; UPGRADE=1 takes the newest versions
 	scripts/lock.sh
+
+audit: $(DEV) ## look up known vulnerabilities of what is locked for the service; needs a network
+	$(PY) -m uv tool run pip-audit --requirement requirements/service.lock --require-hashes --disable-pip
 
 clean: ## remove .venv and caches; runs/, bundles/ and var/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

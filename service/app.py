@@ -7,11 +7,9 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from model.bundle import latest
 from model.engine import Engine
@@ -20,12 +18,16 @@ from service import __version__
 from service.batcher import Batcher, BatchLimits
 from service.history import HistoryStore, open_store
 from service.lifecycle import Lifecycle
-from service.middleware import BodyLimit, RequestLog
+from service.metrics import Metrics
+from service.openapi import openapi
 from service.problems import install_error_handlers
+from service.rate_limit import Limiter
 from service.recommender import Job, Recommender, Result, compute, num_tokens, prepare
 from service.routes import router
 from service.schemas import RecommendRequest
 from service.settings import Settings
+from service.stack import install_middleware
+from service.telemetry import telemetry
 
 log = structlog.get_logger()
 
@@ -61,16 +63,18 @@ def create_app(
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+        telemetry=telemetry(settings),
     )
     app.state.settings = settings
     app.state.lifecycle = lifecycle
     app.state.recommender = None
+    app.state.metrics = Metrics()
+    app.state.metrics.live.state = lambda: lifecycle.state
+    app.state.limiter = Limiter.open(settings)
     app.include_router(router)
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(RequestLog)
+    install_middleware(app, settings, app.state.metrics, app.state.limiter)
     install_error_handlers(app)
-    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
+    app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 
@@ -88,6 +92,8 @@ class _Lifespan:
     async def span(self, app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
+            if app.state.limiter is not None:
+                stack.push_async_callback(app.state.limiter.close)
             model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
             stack.callback(model_thread.shutdown, wait=False, cancel_futures=True)
             starting = asyncio.create_task(self._start(app, model_thread, stack))
@@ -103,23 +109,29 @@ class _Lifespan:
         engine = await loop.run_in_executor(model_thread, self.engine_loader, self.settings)
         self.lifecycle.advance("warming")
         await loop.run_in_executor(model_thread, _warm_up, engine)
-        batcher = self._batcher(engine, model_thread)
+        metrics: Metrics = app.state.metrics
+        batcher = self._batcher(engine, model_thread, metrics)
         app.state.recommender = Recommender(
             engine=engine,
             batcher=await stack.enter_async_context(batcher),
             max_beam_width=self.settings.max_beam_width,
             default_deadline_ms=self.settings.default_deadline_ms,
+            metrics=metrics,
         )
+        metrics.live.engine, metrics.live.queue = engine, batcher
         self.lifecycle.advance("ready")
         self.on_ready(engine)
 
     def _batcher(
-        self, engine: Engine, model_thread: Executor
+        self, engine: Engine, model_thread: Executor, metrics: Metrics
     ) -> Batcher[RecommendRequest, Job, Result]:
+        count_tokens = partial(num_tokens, engine)
         return Batcher(
-            prepare=partial(prepare, self.store, engine.catalog, self.settings.default_beam_width),
-            compute=partial(compute, engine),
-            num_tokens=partial(num_tokens, engine),
+            prepare=metrics.counted_reads(
+                partial(prepare, self.store, engine.catalog, self.settings.default_beam_width)
+            ),
+            compute=metrics.counted_batches(partial(compute, engine), count_tokens),
+            num_tokens=count_tokens,
             limits=BatchLimits(
                 max_queue_rows=self.settings.max_queue_rows,
                 max_batch_rows=self.settings.max_batch_rows,
@@ -144,19 +156,3 @@ def _warm_up(engine: Engine) -> None:
     engine.warm_up()
     gc.collect()
     gc.freeze()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, in which failures have the media type they really have."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title, version=app.version, summary=app.summary, routes=app.routes
-        )
-        operations = [operation for path in schema["paths"].values() for operation in path.values()]
-        for operation in operations:
-            for status, response in operation["responses"].items():
-                if not status.startswith("2"):
-                    problem = response["content"].pop("application/json")
-                    response["content"]["application/problem+json"] = problem
-        app.openapi_schema = schema
-    return app.openapi_schema

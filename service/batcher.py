@@ -104,6 +104,15 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         """For how long the current batch has been running; 0 between batches."""
         return 0.0 if self._batch_began_s is None else time.perf_counter() - self._batch_began_s
 
+    def num_waiting(self) -> int:
+        """Rows that wait for the model thread."""
+        return len(self._waiting)
+
+    def oldest_wait_s(self) -> float:
+        """For how long the oldest of them has been waiting; 0 without any."""
+        oldest = next(iter(self._waiting), None)
+        return 0.0 if oldest is None else time.perf_counter() - oldest.submitted_s
+
     async def submit(self, request: RequestT, *, timeout_s: float) -> Outcome[AnswerT]:
         """The request's answer, or OverloadedError, DeadlineExceededError, ModelFailedError.
 

@@ -41,6 +41,13 @@ class InvalidJsonError(ServiceError):
     code = "invalid_json"
 
 
+class UnauthorizedError(ServiceError):
+    """The request brings no API key, or one that is not known."""
+
+    status = 401
+    code = "unauthorized"
+
+
 class InvalidRequestError(ServiceError):
     """A field has a value this bundle or these settings do not allow."""
 
@@ -67,6 +74,13 @@ class OverloadedError(ServiceError):
 
     status = 429
     code = "overloaded"
+
+
+class RateLimitedError(ServiceError):
+    """The caller's API key, or address, sent more requests than the rate limit allows."""
+
+    status = 429
+    code = "rate_limited"
 
 
 class NotReadyError(ServiceError):

@@ -1,8 +1,10 @@
 """Where the service is between start and end; readiness and shutdown go by it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+State = Literal["loading", "warming", "ready", "draining", "failed"]
+STATES: tuple[State, ...] = get_args(State)
 Reason = Literal["loading", "warming", "draining", "stalled", "failed"]
 
 
@@ -10,7 +12,7 @@ Reason = Literal["loading", "warming", "draining", "stalled", "failed"]
 class Lifecycle:
     """loading -> warming -> ready, and from any of them to draining or failed, for good."""
 
-    state: Literal["loading", "warming", "ready", "draining", "failed"] = "loading"
+    state: State = "loading"
     failure: BaseException | None = None
 
     def advance(self, state: Literal["warming", "ready"]) -> None:

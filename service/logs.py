@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,16 @@ from structlog.typing import Processor
 
 ACCEPTED_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 MAX_PATH_CHARS = 256
+STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
+PAGE_POLICY = (
+    b"default-src 'self'; img-src 'self' data: https:; object-src 'none'; base-uri 'none'; "
+    b"form-action 'self'; frame-ancestors 'none'"
+)
+DOCS_POLICY = (  # what FastAPI's page loads
+    b"default-src 'none'; script-src 'unsafe-inline' cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' cdn.jsdelivr.net; img-src data: fastapi.tiangolo.com; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 SAFE_HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -58,11 +69,18 @@ class RequestRecord:
         """Milliseconds since the request arrived."""
         return (time.perf_counter() - self.started_s) * 1000
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers that every response carries."""
+    def headers(self, own: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """The response's own headers, and those that every response carries.
+
+        A page may load what is ours; whatever is no page, if a browser shows it, nothing.
+        """
+        of_page = any(n == b"content-type" and v.startswith(b"text/html") for n, v in own)
+        page_policy = DOCS_POLICY if self.path.startswith("/docs") else PAGE_POLICY
         stages = {**self.stages_ms, "total": self.elapsed_ms()}
         timing = ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in stages.items())
         return [
+            *own,
+            (b"content-security-policy", page_policy if of_page else STRICT_POLICY),
             (b"x-request-id", self.request_id.encode()),
             (b"server-timing", timing.encode()),
             *SAFE_HEADERS,

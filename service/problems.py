@@ -100,7 +100,7 @@ async def _on_bug(request: Request, error: Exception) -> Response:  # noqa: ARG0
     response = problem_response(
         request.scope, ModelFailedError("The service failed on this request; it has been logged.")
     )
-    response.raw_headers.extend(record_of(request.scope).headers())
+    response.raw_headers = record_of(request.scope).headers(response.raw_headers)
     return response
 
 

@@ -1,19 +1,26 @@
 """The use case: request -> history -> batch of the model -> items, or what cold users get."""
 
+import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import structlog
 
 from model.catalog import Catalog
-from model.engine import Answer, Engine, Query, RankedItem
+from model.engine import DEFAULT_BEAM_WIDTH, Answer, Engine, Query, RankedItem
 from model.errors import FilterError
 from model.queries import Boost, Diversity
 from service.batcher import Batcher, Outcome
-from service.errors import HistoryStoreError, InvalidRequestError
+from service.errors import (
+    ClientClosedRequestError,
+    HistoryStoreError,
+    InvalidRequestError,
+    ServiceError,
+)
 from service.history import HistoryStore
+from service.metrics import Metrics
 from service.schemas import (
     BoostRule,
     Explanation,
@@ -101,6 +108,7 @@ class Recommender:
     batcher: Batcher[RecommendRequest, Job, Result]
     max_beam_width: int
     default_deadline_ms: int
+    metrics: Metrics = field(default_factory=Metrics)
 
     async def recommend(
         self, request: RecommendRequest, *, arrived_s: float
@@ -112,8 +120,24 @@ class Recommender:
         """
         self._check(request)
         deadline_s = arrived_s + (request.deadline_ms or self.default_deadline_ms) / 1000
-        outcome = await self.batcher.submit(request, timeout_s=deadline_s - time.perf_counter())
-        return self._response(outcome.answer), outcome
+        try:
+            outcome = await self.batcher.submit(request, timeout_s=deadline_s - time.perf_counter())
+        except (ServiceError, asyncio.CancelledError) as error:
+            self.metrics.row_unanswered(getattr(error, "code", ClientClosedRequestError.code))
+            raise
+        response = self._response(outcome.answer)
+        self._count(response, outcome)
+        return response, outcome
+
+    def _count(self, response: RecommendResponse, outcome: Outcome[Result]) -> None:
+        stages_ms = (outcome.queue_ms, outcome.history_ms, outcome.model_ms)
+        self.metrics.row_answered(
+            response.source, response.degraded, stages_ms, short=response.short
+        )
+        answer, query = outcome.answer.answer, outcome.answer.job.query
+        if answer is not None:
+            beam_width = max(query.beam_width or DEFAULT_BEAM_WIDTH, query.limit)
+            self.metrics.row_decoded(answer.tokens_in, answer.tokens_kept, beam_width)
 
     def _check(self, request: RecommendRequest) -> None:
         """Refuse what this bundle or these settings do not allow."""

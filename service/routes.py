@@ -4,6 +4,7 @@ import inspect
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse, Response
 
 from service import __version__
 from service.disconnect import cancelled_on_disconnect
@@ -161,6 +162,13 @@ async def info(recommender: RecommenderDep, settings: SettingsDep) -> Info:
     return Info(
         service="STAMP Recommender", service_version=__version__, model=model, limits=limits
     )
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> Response:
+    """Prometheus' metrics, in its text format; in OpenMetrics' where the caller accepts that."""
+    body, media_type = request.app.state.metrics.exposition(request.headers.get("Accept", ""))
+    return Response(body, headers={"Content-Type": media_type})
 
 
 def _not_ready(reason: str) -> NotReadyError:

@@ -68,11 +68,13 @@ def run(
 ) -> int:
     """Serve until a signal, and return the exit code; StartupError when it cannot even begin."""
     listener = listen(settings.host, settings.port)
+    port = settings.metrics_port
+    listeners = [listener, *([] if port is None else [listen(settings.host, port)])]
     url = _url(settings.host, listener.getsockname()[1])
 
     def announce(engine: Engine) -> None:
         version = f"{engine.manifest.name}/{engine.manifest.version}"
-        example = curl(url, engine, example_user)
+        example = curl(url, engine, example_user, with_key=settings.has_keys)
         log.info("ready", url=url, model=version, example=example)
         print_welcome(url, version, example)
 
@@ -93,7 +95,7 @@ def run(
         timeout_graceful_shutdown=settings.drain_timeout_s,
     )
     server = Server(config, lifecycle, settings.drain_delay_s)
-    server.run(sockets=[listener])
+    server.run(sockets=listeners)
     if lifecycle.failure is not None:
         raise StartupError(" ".join(str(lifecycle.failure).split())) from lifecycle.failure
     return FORCED if server.force_exit else 0
@@ -116,13 +118,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartupError(f"cannot listen on {host}:{port}: {reason}") from error
 
 
-def curl(url: str, engine: Engine, example_user: str | None) -> str:
+def curl(url: str, engine: Engine, example_user: str | None, *, with_key: bool) -> str:
     """A command that works: for this user, or for someone who liked the most popular items."""
     catalog = engine.catalog
     popular = [catalog.item_ids[item] for item in engine.popular(Query([], limit=EXAMPLE_ITEMS))]
     who = {"history": popular} if example_user is None else {"user_id": example_user}
     body = shlex.quote(to_json({**who, "limit": 5}).decode())
-    return f"curl -s {url}/recommend -H 'Content-Type: application/json' -d {body}"
+    key = ' -H "X-API-Key: $KEY"' if with_key else ""
+    return f"curl -s {url}/recommend -H 'Content-Type: application/json' -d {body}{key}"
 
 
 def print_welcome(url: str, version: str, example: str) -> None:

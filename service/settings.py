@@ -1,10 +1,12 @@
 """Settings: what an operator may change, from flags, STAMP_* variables, `.env` and defaults."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import DirectoryPath, Field, ValidationError
+from limits import parse
+from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.speed import SpeedMode
@@ -12,8 +14,18 @@ from service.errors import StartupError
 from service.schemas import MAX_DEADLINE_MS, MAX_LIMIT
 
 PREFIX = "STAMP_"
+SECRETS = {("api_keys",), ("history_url",), ("rate_limit_url",)}
 
 PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _rate(text: str) -> str:
+    """The text, if it is a rate, or ValueError."""
+    parse(text)
+    return text
+
+
+Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class Settings(BaseSettings):
@@ -70,6 +82,21 @@ class Settings(BaseSettings):
     )
     max_body_bytes: PositiveInt = Field(262_144, description="Longest request body.")
 
+    api_keys: SecretStr | None = Field(
+        None, description="Keys that open the service, separated by commas; open when not given."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File with such keys, one a line; read at the start."
+    )
+    public_docs: bool = Field(True, description="Whether /docs and /openapi.json need no key.")
+    rate_limit: Rate | None = Field(
+        None, description="Most requests per key, or per address without keys, e.g. 100/second."
+    )
+    rate_limit_url: str = Field(
+        "memory://",
+        description="Where they are counted: memory://, or redis://HOST:PORT for all replicas.",
+    )
+
     stall_after_s: float = Field(
         30.0, gt=0, description="A batch running longer makes the service not ready."
     )
@@ -87,10 +114,26 @@ class Settings(BaseSettings):
         "json", description="One JSON object per line, or lines for people."
     )
 
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="Port for /metrics alone; on the service's when not given.",
+    )
+    otel: bool = Field(
+        False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
+    )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self.api_keys is not None or self.api_keys_file is not None
+
     def redacted(self) -> dict[str, Any]:
-        """The settings as plain values, a password in a URL replaced by ***."""
+        """The settings as plain values, keys and passwords in URLs replaced by stars."""
         values = self.model_dump(mode="json")
-        return values | {"history_url": without_password(self.history_url)}
+        urls = {name: without_password(values[name]) for name in ("history_url", "rate_limit_url")}
+        return values | urls
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -125,5 +168,6 @@ def _in_one_line(error: ValidationError) -> str:
             case "missing":
                 wrong.append(f"{name} (--{str(entry['loc'][0]).replace('_', '-')}) must be given")
             case _:
-                wrong.append(f"{name}={entry['input']}: {entry['msg']}")
+                shown = "***" if entry["loc"] in SECRETS else entry["input"]
+                wrong.append(f"{name}={shown}: {entry['msg']}")
     return "; ".join(wrong)

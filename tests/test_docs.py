@@ -16,7 +16,17 @@ DOCUMENTS = sorted(
 )
 DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
 MAKEFILE = ROOT / "Makefile"
-FOLDERS = (".ci", "benchmarks", "docs", "loadtest", "model", "requirements", "scripts", "service")
+FOLDERS = (
+    ".ci",
+    "benchmarks",
+    "deploy",
+    "docs",
+    "loadtest",
+    "model",
+    "requirements",
+    "scripts",
+    "service",
+)
 SUFFIXES = {"", ".html", ".js", ".lock", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 HOSTS = {  # every host a file of ours may name
     "127.0.0.1",

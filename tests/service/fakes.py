@@ -13,6 +13,7 @@ import polars as pl
 
 from model.catalog import Catalog
 from model.engine import Answer, Engine, Query, RankedItem
+from model.prompt_cache import PromptCache
 from tests.factories import random_manifest, tiny_config
 
 NUM_ITEMS = 20
@@ -37,6 +38,7 @@ class FakeEngine:
                 }
             )
         )
+        self.prompts = PromptCache(max_bytes=0, version="1")
         self.batches: list[list[Query]] = []
         self.gate = threading.Event()
         self.gate.set()

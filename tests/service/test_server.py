@@ -71,6 +71,22 @@ def test_it_serves_a_bundle_and_says_how_to_try_it(start: Start, tmp_path: Path)
     assert line["example"] in process.stop()
 
 
+def test_metrics_are_served_on_their_own_port(start: Start) -> None:
+    """Beside a service that needs a key, which the printed command says."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {"STAMP_METRICS_PORT": str(port), "STAMP_API_KEYS": "some-key-0123456789"}
+    process = start("-m", "tests.service.fake_server", **variables)
+    line = process.until_ready()
+
+    paths = [f"http://127.0.0.1:{port}/metrics", f"{line['url']}/metrics", f"{line['url']}/info"]
+    statuses = [httpx.get(path).status_code for path in paths]
+
+    assert statuses == [200, 404, 401]
+    assert '-H "X-API-Key: $KEY"' in line["example"]
+    assert "some-key" not in str(line)
+
+
 def test_requests_in_flight_are_answered_before_the_end(start: Start) -> None:
     """SIGTERM, then the answer, then exit code 0."""
     process = start_fake(start)
