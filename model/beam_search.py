@@ -73,10 +73,8 @@ def beam_search(
                 states, now = model.step(prompt, tail.gather(), codes[..., None], level)
                 states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
         children = trie.children(level, frontier.nodes, frontier.legal)
-        if ahead is not None:
-            terms = ahead.terms(trie, children, level)
-        else:
-            terms = _terms(model, states, trie, children, level)
+        read = None if ahead is None else ahead.terms(trie, children, level)
+        terms = _terms(model, states, trie, children, level) if read is None else read
         candidates = candidates_of(frontier, children, terms, level, rules)
         last = level == trie.num_levels - 1
         frontier, parents, terms, dropped = best(candidates, beam_width, level, rules.quota, last)
