@@ -70,8 +70,7 @@ def beam_search(
                 ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
                 codes = trie.codes_of(level - 1, frontier.nodes)
-                states, now = model.step(prompt, tail.gather(), codes[..., None], level)
-                states, tail = states[:, :, 0], tail.remember(now[:, :, :, :, 0])
+                states, tail = _step(model, prompt, tail, codes, level)
         children = trie.children(level, frontier.nodes, frontier.legal)
         read = None if ahead is None else ahead.terms(trie, children, level)
         terms = _terms(model, states, trie, children, level) if read is None else read
@@ -81,6 +80,14 @@ def beam_search(
         lost, tail = lost.maximum(dropped), tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
+
+
+def _step(
+    model: Backbone, prompt: Prompt, tail: Tail, codes: Tensor, level: int
+) -> tuple[Tensor, Tail]:
+    """(batch, beams, d_model) states that predict `level`, once the beams read their codes."""
+    states, now = model.step(prompt, tail.gather(), codes[..., None], level)
+    return states[:, :, 0], tail.remember(now[:, :, :, :, 0])
 
 
 def _terms(model: Backbone, states: Tensor, trie: SidTrie, children: Spread, level: int) -> Tensor:
