@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt
 from model.candidates import Frontier, best, candidates_of
-from model.look_ahead import STEP_COST, look_ahead, num_leaves_ahead
+from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
 from model.trie import SidTrie, Spread
@@ -60,38 +60,46 @@ def beam_search(
         step_cost: see `num_leaves_ahead`; -1 = a pass per level.
     """
     states, remembered = model.start(prompt)
-    frontier = Frontier.root(states.shape[0], states.device, rules.quota)
+    frontier, ahead = Frontier.root(len(states), states.device, rules.quota), None
     tail = Tail.begin(remembered, frontier.scores)
-    lost, ahead = torch.full_like(frontier.scores[:, 0], -torch.inf), None
+    lost = torch.full_like(frontier.scores[:, 0], -torch.inf)
     for level in range(trie.num_levels):
         if level and ahead is None:
             places = num_leaves_ahead(trie, level, frontier, host_reads, step_cost)
             if places:
                 ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
-                codes = trie.codes_of(level - 1, frontier.nodes)
-                states, tail = _step(model, prompt, tail, codes, level)
+                states, tail = _step(model, prompt, trie, tail, frontier.nodes, level)
         children = trie.children(level, frontier.nodes, frontier.legal)
-        read = None if ahead is None else ahead.terms(trie, children, level)
-        terms = _terms(model, states, trie, children, level) if read is None else read
+        terms = _terms(model, states, trie, children, level, ahead)
         candidates = candidates_of(frontier, children, terms, level, rules)
-        last = level == trie.num_levels - 1
-        frontier, parents, terms, dropped = best(candidates, beam_width, level, rules.quota, last)
+        kept = best(candidates, beam_width, level, rules.quota, level == trie.num_levels - 1)
+        frontier, parents, terms, dropped = kept
         lost, tail = lost.maximum(dropped), tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
 
 
 def _step(
-    model: Backbone, prompt: Prompt, tail: Tail, codes: Tensor, level: int
+    model: Backbone, prompt: Prompt, trie: SidTrie, tail: Tail, nodes: Tensor, level: int
 ) -> tuple[Tensor, Tail]:
     """(batch, beams, d_model) states that predict `level`, once the beams read their codes."""
+    codes = trie.codes_of(level - 1, nodes)
     states, now = model.step(prompt, tail.gather(), codes[..., None], level)
     return states[:, :, 0], tail.remember(now[:, :, :, :, 0])
 
 
-def _terms(model: Backbone, states: Tensor, trie: SidTrie, children: Spread, level: int) -> Tensor:
+def _terms(
+    model: Backbone,
+    states: Tensor,
+    trie: SidTrie,
+    children: Spread,
+    level: int,
+    ahead: LookAhead | None,
+) -> Tensor:
     """(batch, places) float32: log-probability of each child's code, given its beam."""
+    if ahead is not None:
+        return ahead.terms(trie, children, level)
     log_probs = model.logits(states, level).float().log_softmax(dim=-1)
     codes = trie.codes_of(level, children.nodes)
     if children.share:
