@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from service.errors import HistoryStoreError, StoreUnreachableError, UnreadableHistoryError
 from service.history.packing import pack, unpack
-from service.history.redis_clients import Command, RedisClient
+from service.history.redis_commands import Command, RedisClient
 from service.history.scripts import APPEND_SHA, NUM_CANDIDATES, REGISTER_SHA
 from service.history.store import EXPORT_USERS, REMEMBER_S, Append, HistoryStore
 

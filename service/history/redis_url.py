@@ -16,7 +16,9 @@ from redis.exceptions import RedisClusterException
 from service.errors import StartupError
 from service.history.breaker import Breaker, GuardedHistoryStore
 from service.history.redis import RedisHistoryStore
-from service.history.redis_clients import ClusterRedis, RedisClient, SingleRedis
+from service.history.redis_cluster import ClusterRedis
+from service.history.redis_commands import RedisClient
+from service.history.redis_single import SingleRedis
 from service.settings import without_password
 
 SCHEMES = {"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"}
