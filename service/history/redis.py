@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from service.errors import HistoryStoreError, StoreUnreachableError, UnreadableHistoryError
 from service.history.packing import pack, unpack
 from service.history.redis_commands import Command, RedisClient
-from service.history.scripts import APPEND_SHA, NUM_CANDIDATES, REGISTER_SHA
+from service.history.scripts import APPEND_SHA, CLAIM_SHA, NUM_CANDIDATES, REGISTER_SHA
 from service.history.store import EXPORT_USERS, REMEMBER_S, Append, HistoryStore
 
 GUARD_S = 10  # longer than any call with its retry
@@ -71,9 +71,8 @@ class RedisHistoryStore(HistoryStore):
     async def claim(self, key: bytes, fingerprint: bytes) -> bool:
         """See HistoryStore."""
         name = self._prefix + b":c:" + key.hex().encode()
-        args = ("SET", name, fingerprint, "NX", "GET", "EX", REMEMBER_S)
-        (before,) = await self._run(Command(name, args))
-        return before in {None, fingerprint}
+        (first,) = await self._run(Command.script(CLAIM_SHA, [name], fingerprint, REMEMBER_S))
+        return bool(first == fingerprint)
 
     async def import_many(
         self, histories: Sequence[tuple[str, Sequence[str]]], *, replace: bool

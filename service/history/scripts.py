@@ -64,11 +64,21 @@ end
 return keys
 """
 
+# The fingerprint that came first with this idempotency key.
+CLAIM = """
+-- KEYS: claim
+-- ARGV: fingerprint, TTL in seconds
+local first = redis.call('GET', KEYS[1])
+if first then return first end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return ARGV[1]
+"""
+
 
 def sha_of(script: str) -> str:
     """The name under which a Redis keeps a script."""
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-SCRIPTS = {sha_of(script): script for script in (APPEND, REGISTER)}
-APPEND_SHA, REGISTER_SHA = SCRIPTS
+SCRIPTS = {sha_of(script): script for script in (APPEND, REGISTER, CLAIM)}
+APPEND_SHA, REGISTER_SHA, CLAIM_SHA = SCRIPTS

@@ -138,17 +138,19 @@ class SqliteHistoryStore(HistoryStore):
         return await self._in_transaction(write)
 
     async def export(self) -> AsyncIterator[list[tuple[str, list[str] | None]]]:
-        """See HistoryStore; in the order of user ids."""
-        query = "SELECT user_id, packed FROM histories WHERE user_id > ? ORDER BY user_id LIMIT ?"
-        last: str | int = 0  # any number sorts before any text
+        """See HistoryStore."""
+        query = (
+            "SELECT rowid, user_id, packed FROM histories WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        )
+        last = 0
         while True:
             with _translated():
                 rows = self._reader.execute(query, (last, EXPORT_USERS)).fetchall()
-                chunk = [(user_id, self._read(packed)) for user_id, packed in rows]
+                chunk = [(user_id, self._read(packed)) for _, user_id, packed in rows]
             if not chunk:
                 return
             yield chunk
-            last = chunk[-1][0]
+            last = rows[-1][0]
 
     async def delete(self, user_id: str) -> bool:
         """See HistoryStore."""
