@@ -80,9 +80,11 @@ def until(condition: object) -> None:
 
 
 def answers(client: redis.Redis) -> bool:
-    """Whether there is somebody."""
+    """Whether there is somebody, be it somebody who wants a password."""
     try:
         return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
     except redis.RedisError:
         return False
 
@@ -92,8 +94,8 @@ def running(binary: str, *options: str) -> Iterator[Server]:
     """A server for as long as the block runs; sockets need a short path, so not in tmp_path."""
     with TemporaryDirectory(prefix="stamp-") as folder:
         server = Server(binary, Path(folder), *options)
-        server.start()
         with ExitStack() as stack:
+            server.start()
             stack.callback(server.kill)
             yield server
 
