@@ -18,6 +18,7 @@ from model.engine import Engine
 from model.errors import ModelError
 from service import __version__
 from service.batcher import Batcher, BatchLimits
+from service.event_routes import event_router
 from service.history import HistoryStore, open_store
 from service.lifecycle import Lifecycle
 from service.middleware import BodyLimit, RequestLog
@@ -65,8 +66,10 @@ def create_app(
     )
     app.state.settings = settings
     app.state.lifecycle = lifecycle
+    app.state.history = store
     app.state.recommender = None
     app.include_router(router)
+    app.include_router(event_router)
     app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(RequestLog)
     install_error_handlers(app)

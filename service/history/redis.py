@@ -14,7 +14,7 @@ that key. So it is the same again after the server lost what it heard last.
 import hashlib
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from secrets import token_bytes
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +28,7 @@ from service.history.store import EXPORT_USERS, REMEMBER_S, Append, HistoryStore
 GUARD_S = 10  # longer than any call with its retry
 CHUNK = 128  # users, or items, in one round trip of a write
 MAX_CACHED_ITEMS = 1_000_000
+TRUST_S = 60  # then items are registered again: the server may have restarted unnoticed
 
 
 class RedisHistoryStore(HistoryStore):
@@ -49,14 +50,15 @@ class RedisHistoryStore(HistoryStore):
         self._clock = clock
         self._registry = self._prefix + b":items"
         self._ids: dict[int, str] = {}
-        self._keys: dict[str, int] = {}  # dropped whenever the server may have lost something
+        self._keys: dict[str, int] = {}  # dropped when the server may have lost something
+        self._keys_until_s = 0.0
 
     async def get_many(self, user_ids: Sequence[str]) -> list[list[str] | None]:
         """See HistoryStore."""
         if not user_ids:
             return []
         keys = [self._key_of("h", user_id) for user_id in user_ids]
-        return await self._read(await self._client.get(keys))
+        return await self._read(await self._answered(self._client.get(keys)))
 
     async def append_many(self, appends: Sequence[Append]) -> list[int | HistoryStoreError]:
         """See HistoryStore."""
@@ -154,15 +156,13 @@ class RedisHistoryStore(HistoryStore):
             for item_id, token in items:
                 new += (struct.pack("<i", key_of[item_id]), token or b"")
             commands.append(Command.script(APPEND_SHA, names, *settings, *new))
-        replies = await self._client.run(commands)
-        if any(isinstance(reply, StoreUnreachableError) for reply in replies):
-            self._keys.clear()
-        return replies
+        return await self._answered(self._client.run(commands))
 
     async def _registered(self, item_ids: Iterable[str]) -> dict[str, int]:
         """The items' keys, made for new items."""
-        if len(self._keys) > MAX_CACHED_ITEMS:
+        if self._clock() >= self._keys_until_s or len(self._keys) > MAX_CACHED_ITEMS:
             self._keys.clear()
+            self._keys_until_s = self._clock() + TRUST_S
         wanted = dict.fromkeys(item_ids)
         known = {item_id: self._keys[item_id] for item_id in wanted if item_id in self._keys}
         new = [item_id for item_id in wanted if item_id not in known]
@@ -179,14 +179,21 @@ class RedisHistoryStore(HistoryStore):
 
     async def _run(self, *commands: Command) -> list[Any]:
         """The replies, or the first error among them."""
-        try:
-            replies = await self._client.run(commands)
-        except StoreUnreachableError:
-            self._keys.clear()
-            raise
+        replies = await self._answered(self._client.run(commands))
         for reply in replies:
             if isinstance(reply, HistoryStoreError):
                 raise reply
+        return replies
+
+    async def _answered(self, call: Awaitable[list[Any]]) -> list[Any]:
+        """The replies; after any failure to answer, items are registered anew."""
+        answered = False
+        try:
+            replies = await call
+            answered = not any(isinstance(reply, StoreUnreachableError) for reply in replies)
+        finally:
+            if not answered:
+                self._keys.clear()
         return replies
 
     def _pattern(self) -> bytes:

@@ -54,8 +54,9 @@ class Server:
             until(lambda: answers(client))
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
-        self._guardian.communicate(b"\n")
+        """End it at once, as a crash would, unless it has ended."""
+        if self._guardian.poll() is None:
+            self._guardian.communicate()
 
     def freeze(self) -> None:
         """Let it hold its connections and do nothing."""
