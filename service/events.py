@@ -122,8 +122,8 @@ def _failure(error: HistoryStoreError, applied: int, missing: Sequence[int]) -> 
     """The answer when events are missing; the log has the cause."""
     log.warning("history_store_failed", error=error.detail, events=len(missing))
     return HistoryStoreError(
-        f"{len(missing)} of the events are not, or not for certain, in the histories. With event_id "
-        "or Idempotency-Key, send the same request again; else those in not_applied.",
+        f"{len(missing)} of the events are not, or not for certain, in the histories. With "
+        "event_id or Idempotency-Key, send the same request again; else those in not_applied.",
         retry_after_s=RETRY_AFTER_S,
         applied=applied,
         not_applied=list(missing),

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.service.history.servers import DEBIAN, VALKEY, Server, running, running_cluster
+from tests.service.history.servers import DEBIAN, Server, running, running_cluster
 
 
 class Clock:
@@ -23,13 +23,6 @@ class Clock:
 def clock() -> Clock:
     """The time by which a store forgets."""
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[Server]:
-    """A Valkey for all tests; each has a prefix of its own."""
-    with running(VALKEY) as server:
-        yield server
 
 
 @pytest.fixture(scope="session")
