@@ -1,4 +1,4 @@
-"""The command line: python -m service serve | import-histories | export-histories | config | openapi."""
+"""The command line: python -m service VERB; serve, import- and export-histories, config, openapi."""
 
 import asyncio
 import inspect

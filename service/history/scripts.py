@@ -1,11 +1,14 @@
-"""What a Redis does in one step: Lua scripts, known by the SHA-1 of their text."""
+"""What a Redis does in one step: Lua scripts, known by the SHA-1 of their text.
+
+Their first line lets a server that is full refuse them before they have changed anything.
+"""
 
 import hashlib
 
 # One user's new items: all of them or, after an error, none. An item with a token is left out when
 # the token is known. The guard does the same for all items without one, for some seconds: it knows
 # the second try of a call whose first one was applied, though its answer was lost.
-APPEND = """
+APPEND = """#!lua
 -- KEYS: history, tokens
 -- ARGV: max items, TTL of the history (0: none), now, TTL of tokens, guard, TTL of the guard,
 --       then key (4 bytes) and token (or '') of each item; times in whole seconds
@@ -46,7 +49,7 @@ return num_new
 # Each item's key: the first of its candidates that is free, or has been this item's all along.
 # An item without any is answered with ''.
 NUM_CANDIDATES = 8
-REGISTER = """
+REGISTER = """#!lua
 -- KEYS: item ids by key
 -- ARGV: for each item its id and NUM_CANDIDATES keys
 local keys = {}
@@ -65,7 +68,7 @@ return keys
 """
 
 # The fingerprint that came first with this idempotency key.
-CLAIM = """
+CLAIM = """#!lua
 -- KEYS: claim
 -- ARGV: fingerprint, TTL in seconds
 local first = redis.call('GET', KEYS[1])

@@ -17,7 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.factories import random_bundle
 from tests.service.fakes import PATIENCE_S, FakeEngine
-from tests.service.history.servers import VALKEY, Server, running
+from tests.service.history import servers
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ async def running(serve: Serve) -> AsyncIterator[Running]:
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Server]:
+def valkey() -> Iterator[servers.Server]:
     """A Valkey for all tests; each has a prefix of its own."""
-    with running(VALKEY) as server:
+    with servers.running(servers.VALKEY) as server:
         yield server

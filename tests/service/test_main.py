@@ -48,10 +48,11 @@ def stored(folder: Path, *user_ids: str) -> list[list[str] | None]:
 
 
 def refused(*arguments: str) -> str:
-    """The one line that a refused command leaves on stderr."""
+    """The one line that a refused command leaves on stderr, below a bar if it had begun."""
     result = cli.invoke(app, arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
+    *bar, line = result.stderr.splitlines()
+    assert all(shown.startswith("histories ") for shown in bar)
     return line
 
 
