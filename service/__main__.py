@@ -1,4 +1,4 @@
-"""The command line: python -m service VERB; serve, import- and export-histories, config, openapi."""
+"""The command line, python -m service VERB; the verbs are the functions with @app.command."""
 
 import asyncio
 import inspect

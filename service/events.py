@@ -35,35 +35,26 @@ async def record_events(
     """
     events = request.events
     if idempotency_key is not None:
-        fingerprint = _digest("body", request.model_dump_json())
-        if not await _claimed(store, idempotency_key, fingerprint, len(events)):
-            raise IdempotencyKeyReusedError("This Idempotency-Key came with another body before.")
+        await _claim(store, idempotency_key, request)
     places = _places_by_user(events, now_ms=time.time_ns() // 1_000_000)
-    appends = [
-        Append(
-            user_id,
-            [NewItem(events[at].item_id, _token(events, at, idempotency_key)) for at in part],
-        )
-        for user_id, part in places.items()
-    ]
+    appends = []
+    for user_id, part in places.items():
+        items = [NewItem(events[at].item_id, _token(events, at, idempotency_key)) for at in part]
+        appends.append(Append(user_id, items))
     try:
         appended = await store.append_many(appends)
     except HistoryStoreError as error:
         raise _failure(error, 0, range(len(events))) from error
+    results = dict(zip(places, appended, strict=True))
     applied = sum(result for result in appended if isinstance(result, int))
-    failed = {
-        user_id: result
-        for (user_id, _), result in zip(appends, appended, strict=True)
-        if isinstance(result, HistoryStoreError)
-    }
-    if failed:
-        missing = sorted(at for user_id in failed for at in places[user_id])
-        raise _failure(next(iter(failed.values())), applied, missing)
-    items = dict.fromkeys(event.item_id for event in events)
+    if errors := [result for result in appended if isinstance(result, HistoryStoreError)]:
+        missing = [n for n, event in enumerate(events) if results[event.user_id] in errors]
+        raise _failure(errors[0], applied, missing)
+    items_named = dict.fromkeys(event.item_id for event in events)
     return EventsResponse(
         applied=applied,
         duplicates=len(events) - applied,
-        unknown_items=[item_id for item_id in items if catalog.index_of(item_id) is None],
+        unknown_items=[item_id for item_id in items_named if catalog.index_of(item_id) is None],
     )
 
 
@@ -89,12 +80,15 @@ async def delete_history(store: HistoryStore, user_id: str) -> None:
         await store.delete(user_id)
 
 
-async def _claimed(store: HistoryStore, key: str, fingerprint: bytes, num_events: int) -> bool:
-    """Whether the key is this body's."""
+async def _claim(store: HistoryStore, key: str, request: EventsRequest) -> None:
+    """See to it that the key is this body's, or raise IdempotencyKeyReusedError."""
+    fingerprint = _digest("body", request.model_dump_json())
     try:
-        return await store.claim(_digest("key", key), fingerprint)
+        claimed = await store.claim(_digest("key", key), fingerprint)
     except HistoryStoreError as error:
-        raise _failure(error, 0, range(num_events)) from error
+        raise _failure(error, 0, range(len(request.events))) from error
+    if not claimed:
+        raise IdempotencyKeyReusedError("This Idempotency-Key came with another body before.")
 
 
 def _places_by_user(events: Sequence[Event], now_ms: int) -> dict[str, list[int]]:

@@ -17,6 +17,7 @@ from structlog.typing import Processor
 
 ACCEPTED_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 MAX_PATH_CHARS = 256
+USERS_PATH = re.compile(r"/users/.+", flags=re.DOTALL)
 SAFE_HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
@@ -48,7 +49,7 @@ class RequestRecord:
         record = cls(
             request_id=sent.decode("ascii") if accepted else uuid4().hex,
             method=scope["method"],
-            path=scope["path"][:MAX_PATH_CHARS],
+            path=USERS_PATH.sub("/users/...", scope["path"][:MAX_PATH_CHARS]),
             started_s=time.perf_counter(),
         )
         scope.setdefault("state", {})["record"] = record

@@ -258,3 +258,16 @@ async def test_an_unreadable_history_is_a_problem(serve: Serve, tmp_path: Path) 
     assert [answer.json()["degraded"] for answer in answers] == [["history"], []]
     assert [answer.json()["source"] for answer in answers] == ["popularity", "model"]
     assert after.json()["applied"] == 1
+
+
+async def test_a_user_id_in_the_path_is_not_logged(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the method, and whether there is such a path or not."""
+    await running.client.get("/users/secret-name/history")
+    await running.client.put("/users/secret-name/history")
+    await running.client.get("/users/secret-name")
+
+    logged = capsys.readouterr().out
+    assert logged.count("/users/...") == 3
+    assert "secret-name" not in logged

@@ -15,7 +15,7 @@ from service.history import open_store
 from service.history.exporting import ROWS_PER_PART
 from service.settings import Settings
 from tests.service.conftest import write_bundle
-from tests.service.history.servers import Server
+from tests.service.history.servers import Server, call
 
 OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -128,7 +128,7 @@ def test_a_password_is_not_printed(valkey: Server, folder: Path) -> None:
     """Neither by an import that works nor by one that does not."""
     write_histories(folder / "a.parquet", {"ann": ["a"]})
     with closing(valkey.client()) as client:
-        client.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all")
+        call(client, "ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all")
     works, fails = (
         f"unix://ann@{valkey.folder}/socket?prefix=acl&password={word}" for word in ("secret", "no")
     )

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,9 +71,13 @@ class Server:
         return redis.Redis.from_url(self.url)
 
 
-def until(condition: object) -> None:
+def call(client: redis.Redis, *args: str | int) -> object:
+    """The reply to a command, as it comes."""
+    return client.execute_command(*args)  # type: ignore[no-untyped-call]
+
+
+def until(condition: Callable[[], bool]) -> None:
     """Ask again and again until it is true."""
-    assert callable(condition)
     deadline_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline_s
@@ -126,16 +130,16 @@ def join(nodes: list[tuple[Server, int]]) -> None:
         borders = [NUM_SLOTS * at // NUM_NODES for at in range(NUM_NODES + 1)]
         for at, client in enumerate(clients):
             first, last = borders[at], borders[at + 1] - 1
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+            call(client, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            call(client, "CLUSTER", "SET-CONFIG-EPOCH", at + 1)
         for node, bus_port in nodes[1:]:
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus_port)
+            call(clients[0], "CLUSTER", "MEET", "127.0.0.1", node.port, bus_port)
         until(lambda: all(map(is_up, clients)))
 
 
 def is_up(client: redis.Redis) -> bool:
     """Whether the client's node knows somebody for every slot."""
-    reply = client.execute_command("CLUSTER", "INFO")
+    reply = call(client, "CLUSTER", "INFO")
     assert isinstance(reply, bytes)
     return {b"cluster_state:ok", b"cluster_slots_ok:%d" % NUM_SLOTS} <= set(reply.split())
 
