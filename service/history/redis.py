@@ -64,10 +64,12 @@ class RedisHistoryStore(HistoryStore):
         """See HistoryStore."""
         appended: list[int | HistoryStoreError] = []
         for first in range(0, len(appends), CHUNK):
-            appended += await self._append_chunk(appends[first : first + CHUNK])
-        errors = [result for result in appended if isinstance(result, StoreUnreachableError)]
-        if errors and len(errors) == len(appended):
-            raise errors[0]
+            try:
+                appended += await self._append_chunk(appends[first : first + CHUNK])
+            except HistoryStoreError as error:
+                if first == 0:
+                    raise
+                return [*appended, *[error] * (len(appends) - first)]
         return appended
 
     async def claim(self, key: bytes, fingerprint: bytes) -> bool:

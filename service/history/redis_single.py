@@ -30,7 +30,7 @@ class SingleRedis:
         pool = BlockingConnectionPool(
             **{
                 "max_connections": MAX_CONNECTIONS,
-                "timeout": timeout_s / 2,
+                "timeout": TIMEOUTS_PER_CALL * timeout_s,  # to wait for a connection
                 "retry": Retry(ExponentialWithJitterBackoff(RETRY_CAP_S, RETRY_BASE_S), 1),
                 **connection_options(timeout_s),
                 **options,

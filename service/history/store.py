@@ -49,7 +49,7 @@ class HistoryStore(Protocol):
 
         For each user, in order, all of it is done, and the number of items that were new (not known
         by their tokens) is returned; or none of it, and there is an error. A StoreUnreachableError
-        leaves open which. Raises when it fails for every user.
+        leaves open which. Raises when nothing was done for any user.
         """
         ...
 

@@ -9,7 +9,7 @@ import redis
 from service.errors import HistoryStoreError, StartupError, UnreadableHistoryError
 from service.history import HistoryStore, open_store
 from service.history.packing import pack
-from service.history.redis import candidates
+from service.history.redis import CHUNK, candidates
 from service.history.redis_commands import Command
 from service.history.redis_single import SingleRedis
 from service.history.scripts import APPEND_SHA
@@ -108,6 +108,19 @@ async def test_an_item_without_a_free_key_is_an_error(
 
     with pytest.raises(HistoryStoreError, match="no key left"):
         await store.append("ann", ["a"])
+
+
+async def test_what_was_done_before_a_failure_is_told(
+    store: HistoryStore, raw: redis.Redis
+) -> None:
+    """Users of one round trip are in, those of the next have its error."""
+    raw.hset("stamp:items", mapping={str(key): "somebody else" for key in candidates("a")})
+    appends = [Append(str(n), [NewItem("b")]) for n in range(CHUNK)]
+
+    appended = await store.append_many([*appends, Append("ann", [NewItem("a")])])
+
+    assert appended[:-1] == [1] * CHUNK
+    assert isinstance(appended[-1], HistoryStoreError)
 
 
 async def test_a_lost_registry_comes_back_as_it_was(
