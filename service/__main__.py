@@ -1,11 +1,12 @@
-"""The command line: python -m service serve | import-histories | config | openapi."""
+"""The command line, python -m service VERB; the verbs are the functions with @app.command."""
 
 import asyncio
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +21,13 @@ from model.memory import keep_freed_memory
 from service import server
 from service.app import create_app
 from service.errors import ServiceError, StartupError
-from service.history import open_store
+from service.history import HistoryStore, open_store
+from service.history.exporting import history_file
 from service.history.importing import HistoryFile
 from service.logs import configure_logging
-from service.settings import PREFIX, Settings, load_settings
+from service.settings import PREFIX, Settings, load_settings, without_password
+
+PATIENCE = 50  # times the timeouts of a service: an import need not be quick
 
 
 class _ServeByDefault(TyperGroup):
@@ -35,6 +39,8 @@ class _ServeByDefault(TyperGroup):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
+
+StoreOption = Annotated[str, typer.Option(help="The history store's URL, as in STAMP_HISTORY_URL.")]
 
 app = typer.Typer(cls=_ServeByDefault, add_completion=False, pretty_exceptions_enable=False)
 
@@ -84,7 +90,7 @@ def serve(
 @app.command()
 def import_histories(
     file: Annotated[Path, typer.Argument(help="Parquet: user_id, item_ids (oldest first).")],
-    store: Annotated[str, typer.Option(help="The history store's URL, as in STAMP_HISTORY_URL.")],
+    store: StoreOption,
     *,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite users who have a history already.")
@@ -98,6 +104,18 @@ def import_histories(
         if store == "memory://":
             raise StartupError("memory:// would be gone when the import ends; give another store")
         asyncio.run(_import(HistoryFile.open(file), store, max_history_items, replace=replace))
+
+
+@app.command()
+def export_histories(
+    file: Annotated[Path, typer.Argument(help="Parquet to write, as import-histories reads it.")],
+    store: StoreOption,
+) -> None:
+    """Write every user's history into a file; the service may go on meanwhile."""
+    with in_one_line():
+        if store == "memory://":
+            raise StartupError("memory:// is empty here; give another store")
+        asyncio.run(_export(file, store))
 
 
 @app.command()
@@ -128,20 +146,46 @@ def in_one_line() -> Iterator[None]:
 
 
 async def _import(file: HistoryFile, url: str, max_items: int, *, replace: bool) -> None:
-    """Write the file's histories into the store, one transaction a chunk."""
-    store = open_store(url, max_items=max_items)
+    """Write the file's histories into the store, a chunk at a time."""
     num_written = 0
+    async with _opened(url, max_items) as store:
+        with _progress(file.num_users) as advance:
+            for chunk in file.chunks():
+                num_written += await store.import_many(chunk, replace=replace)
+                advance(len(chunk))
+        kept, total = file.num_users - num_written, await store.count()
+    where = without_password(url)
+    typer.echo(f"{num_written} users written, {kept} kept as they were, {total} in {where}")
+
+
+async def _export(file: Path, url: str) -> None:
+    """Write the store's histories into the file, a chunk at a time."""
+    async with _opened(url, max_items=1) as store:
+        with history_file(file) as parts, _progress(await store.count()) as advance:
+            async for chunk in store.export():
+                parts.add(chunk)
+                advance(len(chunk))
+    left_out = f", {parts.num_unreadable} unreadable ones left out" if parts.num_unreadable else ""
+    typer.echo(f"{parts.num_users} users in {file}{left_out}")
+
+
+@asynccontextmanager
+async def _opened(url: str, max_items: int) -> AsyncIterator[HistoryStore]:
+    """The store, more patient than a service's."""
+    store = open_store(url, max_items=max_items, patience=PATIENCE)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextmanager
+def _progress(num_users: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; call it with the number of users that are done."""
     columns = (TextColumn("histories"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("histories", total=file.num_users)
-        for chunk in file.chunks():
-            num_written += await store.import_many(chunk, replace=replace)
-            progress.advance(task, len(chunk))
-    kept = file.num_users - num_written
-    typer.echo(
-        f"{num_written} users written, {kept} kept as they were, {await store.count()} in {url}"
-    )
-    await store.close()
+        task = progress.add_task("histories", total=num_users)
+        yield partial(progress.advance, task)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from model.engine import Engine
 from model.errors import ModelError
 from service import __version__
 from service.batcher import Batcher, BatchLimits
+from service.event_routes import event_router
 from service.history import HistoryStore, open_store
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
@@ -67,15 +68,24 @@ def create_app(
     )
     app.state.settings = settings
     app.state.lifecycle = lifecycle
+    app.state.history = store
     app.state.recommender = None
-    app.state.metrics = Metrics()
-    app.state.metrics.live.state = lambda: lifecycle.state
+    app.state.metrics = _metrics(lifecycle, store)
     app.state.limiter = Limiter.open(settings)
     app.include_router(router)
+    app.include_router(event_router)
     install_middleware(app, settings, app.state.metrics, app.state.limiter)
     install_error_handlers(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
+
+
+def _metrics(lifecycle: Lifecycle, store: HistoryStore) -> Metrics:
+    """The app's own, which look up states when they are asked for."""
+    metrics = Metrics()
+    metrics.live.state = lambda: lifecycle.state
+    metrics.live.breaker = lambda: store.breaker_state
+    return metrics
 
 
 @dataclass(frozen=True)

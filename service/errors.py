@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from pydantic import JsonValue
 from starlette.exceptions import HTTPException
 
 
@@ -26,7 +27,7 @@ class ServiceError(HTTPException):
         *,
         retry_after_s: float | None = None,
         errors: Sequence[Mapping[str, str]] = (),
-        **extensions: str,
+        **extensions: JsonValue,
     ) -> None:
         headers = {} if retry_after_s is None else {"Retry-After": str(math.ceil(retry_after_s))}
         super().__init__(self.status, detail, headers)
@@ -95,6 +96,21 @@ class HistoryStoreError(ServiceError):
 
     status = 503
     code = "history_unavailable"
+
+
+class StoreUnreachableError(HistoryStoreError):
+    """The history store did not answer in time, or is not there at all."""
+
+
+class UnreadableHistoryError(HistoryStoreError):
+    """What is stored for this one user is no history; deleting it mends that."""
+
+
+class IdempotencyKeyReusedError(ServiceError):
+    """The Idempotency-Key came with another body before."""
+
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class DeadlineExceededError(ServiceError):

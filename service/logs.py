@@ -18,6 +18,7 @@ from structlog.typing import Processor
 
 ACCEPTED_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 MAX_PATH_CHARS = 256
+USERS_PATH = re.compile(r"/users/.+", flags=re.DOTALL)
 STRICT_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 PAGE_POLICY = (
     b"default-src 'self'; img-src 'self' data: https:; object-src 'none'; base-uri 'none'; "
@@ -59,7 +60,7 @@ class RequestRecord:
         record = cls(
             request_id=sent.decode("ascii") if accepted else uuid4().hex,
             method=scope["method"],
-            path=scope["path"][:MAX_PATH_CHARS],
+            path=USERS_PATH.sub("/users/...", scope["path"][:MAX_PATH_CHARS]),
             started_s=time.perf_counter(),
         )
         scope.setdefault("state", {})["record"] = record

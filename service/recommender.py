@@ -63,23 +63,29 @@ async def prepare(
     default_beam_width: int | None,
     requests: Sequence[RecommendRequest],
 ) -> list[Job]:
-    """One job a request; stored histories come in one round trip, or none if the store fails."""
-    stored_for = [request for request in requests if request.history is None]
-    user_ids = [request.user_id for request in stored_for if request.user_id is not None]
-    failed = False
-    try:
-        histories = await store.get_many(user_ids) if user_ids else []
-    except HistoryStoreError as error:
-        log.warning("history_store_failed", error=error.detail, users=len(user_ids))
-        histories, failed = [[] for _ in user_ids], True
-    stored = iter(histories)
+    """One job a request; stored histories come in one round trip, those that fail are empty."""
+    user_ids = [request.user_id for request in requests if request.history is None]
+    stored = iter(await _stored(store, [user_id for user_id in user_ids if user_id is not None]))
     jobs = []
     for request in requests:
-        own = request.history is not None
         item_ids = request.history if request.history is not None else next(stored)
-        query, unknown = _query(catalog, request, item_ids, default_beam_width)
-        jobs.append(Job(request, query, unknown, history_failed=failed and not own))
+        query, unknown = _query(catalog, request, item_ids or (), default_beam_width)
+        jobs.append(Job(request, query, unknown, history_failed=item_ids is None))
     return jobs
+
+
+async def _stored(store: HistoryStore, user_ids: Sequence[str]) -> list[list[str] | None]:
+    """These users' histories, None for each that the store does not give."""
+    if not user_ids:
+        return []
+    try:
+        histories = await store.get_many(user_ids)
+    except HistoryStoreError as error:
+        log.warning("history_store_failed", error=error.detail, users=len(user_ids))
+        return [None] * len(user_ids)
+    if num_unreadable := histories.count(None):
+        log.warning("histories_unreadable", users=num_unreadable)
+    return histories
 
 
 def compute(engine: Engine, jobs: Sequence[Job]) -> list[Result]:

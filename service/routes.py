@@ -46,11 +46,13 @@ DETAILS = {
 
 
 def problems(*errors: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says about an endpoint's failures."""
-    return {
-        error.status: {"model": Problem, "description": f"`{error.code}`: {inspect.getdoc(error)}"}
-        for error in errors
-    }
+    """What OpenAPI says about an endpoint's failures; those of one status share an entry."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        text = f"`{error.code}`: {inspect.getdoc(error)}"
+        entry = responses.setdefault(error.status, {"model": Problem, "description": ""})
+        entry["description"] = f"{entry['description']} {text}".strip()
+    return responses
 
 
 router = APIRouter(redirect_slashes=False)

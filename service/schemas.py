@@ -238,3 +238,9 @@ class Problem(BaseModel):
     reason: Literal["loading", "warming", "draining", "stalled", "failed"] | None = Field(
         None, description="With code `not_ready`: why."
     )
+    applied: int | None = Field(
+        None, description="With `POST /events`: how many events were applied nevertheless."
+    )
+    not_applied: list[int] | None = Field(
+        None, description="With `POST /events`: places (from 0) of events not known to be applied."
+    )

@@ -1,9 +1,9 @@
 """Settings: what an operator may change, from flags, STAMP_* variables, `.env` and defaults."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from limits import parse
 from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError
@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     )
     history_url: str = Field(
         "sqlite:///var/histories.sqlite3",
-        description="History store: sqlite:///PATH (durable) or memory:// (lost at exit).",
+        description="History store: sqlite:///PATH, redis://HOST, redis+cluster://HOST, or "
+        "memory:// (lost at exit).",
     )
     max_history_items: PositiveInt = Field(
         200, description="Items the store keeps per user; the oldest are forgotten first."
@@ -150,11 +151,12 @@ def load_settings(**flags: Any) -> Settings:
 
 def without_password(url: str) -> str:
     """The URL with its password, if it has one, replaced by ***."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user_and_rest = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{user_and_rest[2]}"))
+    address, mark, query = url.partition("?")
+    scheme, slashes, rest = address.partition("://")
+    login, at, host = rest.rpartition("@")
+    user, colon, _ = login.partition(":")
+    shown = f"{scheme}{slashes}{user}{colon}***{at}{host}" if colon else address
+    return shown + mark + re.sub(r"(^|&)(password=)[^&]*", r"\1\2***", query)
 
 
 def _in_one_line(error: ValidationError) -> str:

@@ -1,62 +1,31 @@
-"""HistoryStore: each user's latest items, behind one protocol; a URL chooses the adapter."""
+"""Histories: each user's latest items, behind one protocol; a URL chooses the adapter."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from service.errors import StartupError
 from service.history.memory import MemoryHistoryStore
+from service.history.redis_url import SCHEMES, open_redis
 from service.history.sqlite import SqliteHistoryStore
+from service.history.store import HistoryStore as HistoryStore
 from service.settings import without_password
 
 
-class HistoryStore(Protocol):
-    """Each user's latest max_items item ids, oldest first; a user without any has the empty list.
-
-    Every method but close raises HistoryStoreError when the store fails. None blocks the event
-    loop for longer than some microseconds a user.
-    """
-
-    async def get_many(self, user_ids: Sequence[str]) -> list[list[str]]:
-        """The histories of these users, in their order, in one round trip."""
-        ...
-
-    async def append(self, user_id: str, item_ids: Sequence[str]) -> None:
-        """Add the newest items, atomically, and forget the oldest beyond max_items."""
-        ...
-
-    async def import_many(
-        self, histories: Sequence[tuple[str, Sequence[str]]], *, replace: bool
-    ) -> int:
-        """Write whole histories in one transaction; the number of users written.
-
-        Unless `replace`, a user who has a history keeps it: importing twice is importing once.
-        """
-        ...
-
-    async def delete(self, user_id: str) -> bool:
-        """Forget the user; whether there was anything to forget."""
-        ...
-
-    async def count(self) -> int:
-        """The number of users with a history."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of files and connections; the store is of no use afterwards."""
-        ...
-
-
-def open_store(url: str, *, max_items: int) -> HistoryStore:
+def open_store(
+    url: str, *, max_items: int, clock: Callable[[], float] = time.time, patience: int = 1
+) -> HistoryStore:
     """The store at this URL, or StartupError in one line.
 
-    sqlite:///relative/path, sqlite:////absolute/path or memory://.
+    sqlite:///relative/path, sqlite:////absolute/path, memory://, or what redis_url.py takes.
+    `clock` tells the time by which tokens are forgotten; `patience` multiplies a Redis's timeouts.
     """
     if url == "memory://":
-        return MemoryHistoryStore(max_items)
+        return MemoryHistoryStore(max_items, clock)
+    if url.partition("://")[0] in SCHEMES:
+        return open_redis(url, max_items=max_items, clock=clock, patience=patience)
     path = url.removeprefix("sqlite:///")
     if path and path != url:
-        return SqliteHistoryStore.open(Path(path), max_items=max_items)
-    raise StartupError(
-        f"history store {without_password(url)!r}: expected sqlite:///PATH or memory://"
-    )
+        return SqliteHistoryStore.open(Path(path), max_items=max_items, clock=clock)
+    expected = "sqlite:///PATH, memory://, redis://HOST or redis+cluster://HOST"
+    raise StartupError(f"history store {without_password(url)!r}: expected {expected}")

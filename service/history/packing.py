@@ -7,7 +7,7 @@ the store's own (stable across models), not item indices.
 import struct
 from collections.abc import Sequence
 
-from service.errors import HistoryStoreError
+from service.errors import UnreadableHistoryError
 
 HEADER = 0x14  # version 1, 4 bytes a key
 
@@ -18,8 +18,10 @@ def pack(keys: Sequence[int]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[int, ...]:
-    """The history's keys, or HistoryStoreError when another layout's header is in front."""
+    """The history's keys, or UnreadableHistoryError when another layout's header is in front."""
     num_keys, rest = divmod(len(packed) - 1, 4)
     if rest or packed[0] != HEADER:
-        raise HistoryStoreError(f"A stored history begins with {packed[:1]!r}, not a known layout.")
+        raise UnreadableHistoryError(
+            f"A stored history begins with {packed[:1]!r}, not a known layout."
+        )
     return struct.unpack_from(f"<{num_keys}i", packed, 1)

@@ -1,21 +1,24 @@
 """The embedded, durable history store: one SQLite file, no server.
 
 Table `items` gives each item id a stable integer key; table `histories` holds each user's keys as
-packing.py lays them out. Reads run on the caller's thread, the event loop's: about 5 microseconds
-a user, and in WAL mode no writer holds them up. Writes run on the store's own thread, for they may
-wait for another process's.
+packing.py lays them out; `applied` and `claims` hold what append_many and claim remember.
+
+Reads run on the caller's thread, the event loop's: about 5 microseconds a user, and in WAL mode no
+writer holds them up. Writes run on the store's own thread, for they may wait for another process's.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from service.errors import HistoryStoreError, StartupError
+from service.errors import HistoryStoreError, StartupError, UnreadableHistoryError
 from service.history.packing import pack, unpack
+from service.history.store import EXPORT_USERS, REMEMBER_S, Append, HistoryStore, NewItem
 
 APPLICATION_ID = 0x53544D50  # "STMP", in the file's header
 SCHEMA_VERSION = 1
@@ -25,6 +28,18 @@ SCHEMA = """
     CREATE TABLE IF NOT EXISTS histories (user_id TEXT PRIMARY KEY, packed BLOB NOT NULL);
     PRAGMA application_id = {application_id};
     PRAGMA user_version = {schema_version};
+    COMMIT;
+"""
+REMEMBERED = """
+    BEGIN IMMEDIATE;
+    CREATE TABLE IF NOT EXISTS applied (
+        user_id TEXT, token BLOB, until_s REAL NOT NULL, PRIMARY KEY (user_id, token)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS applied_until ON applied (until_s);
+    CREATE TABLE IF NOT EXISTS claims (
+        claim BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, until_s REAL NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS claims_until ON claims (until_s);
     COMMIT;
 """
 UPSERT = """
@@ -40,21 +55,28 @@ WRITE_TIMEOUT_S = 5.0
 ResultT = TypeVar("ResultT")
 
 
-class SqliteHistoryStore:
+class SqliteHistoryStore(HistoryStore):
     """A connection to read on the event loop's thread, and a thread with one to write."""
 
     def __init__(
-        self, reader: sqlite3.Connection, writer: sqlite3.Connection, max_items: int
+        self,
+        reader: sqlite3.Connection,
+        writer: sqlite3.Connection,
+        max_items: int,
+        clock: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._max_items = max_items
+        self._clock = clock
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
         self._ids: dict[int, str] = {}  # as far as read; keys never change
         self._keys: dict[str, int] = {}  # as far as written
 
     @classmethod
-    def open(cls, path: Path, *, max_items: int) -> "SqliteHistoryStore":
+    def open(
+        cls, path: Path, *, max_items: int, clock: Callable[[], float] = time.time
+    ) -> "SqliteHistoryStore":
         """Open the file, made when missing, or StartupError in one line."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,28 +86,38 @@ class SqliteHistoryStore:
                 _check_schema(writer, path)
                 reader = _connect(path, READ_TIMEOUT_S)
                 on_failure.pop_all()
-                return cls(reader, writer, max_items)
+                return cls(reader, writer, max_items, clock)
         except (OSError, sqlite3.Error) as error:
             raise StartupError(f"history store {path}: {error}") from error
 
-    async def get_many(self, user_ids: Sequence[str]) -> list[list[str]]:
+    async def get_many(self, user_ids: Sequence[str]) -> list[list[str] | None]:
         """See HistoryStore."""
         query = "SELECT packed FROM histories WHERE user_id = ?"
         with _translated():
             rows = [self._reader.execute(query, (user_id,)).fetchone() for user_id in user_ids]
-            return [[self._id_of(key) for key in unpack(row[0])] if row else [] for row in rows]
+            return [self._read(row[0]) if row else [] for row in rows]
 
-    async def append(self, user_id: str, item_ids: Sequence[str]) -> None:
+    async def append_many(self, appends: Sequence[Append]) -> list[int | HistoryStoreError]:
+        """See HistoryStore; one transaction."""
+
+        def write() -> list[int | HistoryStoreError]:
+            self._writer.execute("DELETE FROM applied WHERE until_s <= ?", (self._clock(),))
+            return [self._append(user_id, items) for user_id, items in appends]
+
+        return await self._in_transaction(write)
+
+    async def claim(self, key: bytes, fingerprint: bytes) -> bool:
         """See HistoryStore."""
 
-        def write() -> None:
-            query = "SELECT packed FROM histories WHERE user_id = ?"
-            row = self._writer.execute(query, (user_id,)).fetchone()
-            known = unpack(row[0]) if row else ()
-            keys = [*known, *self._keys_of(item_ids)]
-            self._writer.execute(UPSERT, (user_id, pack(keys[-self._max_items :])))
+        def write() -> bool:
+            now = self._clock()
+            self._writer.execute("DELETE FROM claims WHERE until_s <= ?", (now,))
+            statement = "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (claim) DO NOTHING"
+            self._writer.execute(statement, (key, fingerprint, now + REMEMBER_S))
+            query = "SELECT fingerprint FROM claims WHERE claim = ?"
+            return bool(self._writer.execute(query, (key,)).fetchone()[0] == fingerprint)
 
-        await self._in_transaction(write)
+        return await self._in_transaction(write)
 
     async def import_many(
         self, histories: Sequence[tuple[str, Sequence[str]]], *, replace: bool
@@ -105,10 +137,26 @@ class SqliteHistoryStore:
 
         return await self._in_transaction(write)
 
+    async def export(self) -> AsyncIterator[list[tuple[str, list[str] | None]]]:
+        """See HistoryStore."""
+        query = (
+            "SELECT rowid, user_id, packed FROM histories WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        )
+        last = 0
+        while True:
+            with _translated():
+                rows = self._reader.execute(query, (last, EXPORT_USERS)).fetchall()
+                chunk = [(user_id, self._read(packed)) for _, user_id, packed in rows]
+            if not chunk:
+                return
+            yield chunk
+            last = rows[-1][0]
+
     async def delete(self, user_id: str) -> bool:
         """See HistoryStore."""
 
         def write() -> bool:
+            self._writer.execute("DELETE FROM applied WHERE user_id = ?", (user_id,))
             statement = "DELETE FROM histories WHERE user_id = ?"
             return self._writer.execute(statement, (user_id,)).rowcount > 0
 
@@ -126,15 +174,40 @@ class SqliteHistoryStore:
         self._reader.close()
         self._writer.close()
 
+    def _read(self, packed: bytes) -> list[str] | None:
+        """The item ids of a history, None if it is damaged."""
+        try:
+            return [self._id_of(key) for key in unpack(packed)]
+        except UnreadableHistoryError:
+            return None
+
+    def _append(self, user_id: str, items: Sequence[NewItem]) -> int | HistoryStoreError:
+        """One user's part of append_many, within a transaction."""
+        query = "SELECT packed FROM histories WHERE user_id = ?"
+        row = self._writer.execute(query, (user_id,)).fetchone()
+        try:
+            known = unpack(row[0]) if row else ()
+        except UnreadableHistoryError as error:
+            return error
+        new = [item_id for item_id, token in items if token is None or self._is_new(user_id, token)]
+        if new:
+            keys = [*known, *self._keys_of(new)]
+            self._writer.execute(UPSERT, (user_id, pack(keys[-self._max_items :])))
+        return len(new)
+
+    def _is_new(self, user_id: str, token: bytes) -> bool:
+        """Remember the token; whether it was not known."""
+        statement = "INSERT INTO applied VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        values = (user_id, token, self._clock() + REMEMBER_S)
+        return self._writer.execute(statement, values).rowcount > 0
+
     def _id_of(self, key: int) -> str:
         """The item id with this key; looked up once."""
         if key not in self._ids:
             query = "SELECT item_id FROM items WHERE item_key = ?"
             row = self._reader.execute(query, (key,)).fetchone()
             if row is None:
-                raise HistoryStoreError(
-                    f"A stored history names item key {key}, which has no item."
-                )
+                raise UnreadableHistoryError(f"A history names item key {key}, which has no item.")
             self._ids[key] = row[0]
         return self._ids[key]
 
@@ -184,7 +257,10 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Lay out an empty file; refuse one that is not ours, or newer."""
+    """Lay out an empty file; refuse one that is not ours, or newer.
+
+    REMEMBERED came later and is laid out in any: programs that do not know it need not care.
+    """
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (schema_version,) = connection.execute("PRAGMA user_version").fetchone()
     (num_tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -194,6 +270,9 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
         )
     elif (application_id, schema_version) != (APPLICATION_ID, SCHEMA_VERSION):
         raise StartupError(f"history store {path}: not a version {SCHEMA_VERSION} history store")
+    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'claims_until'"
+    if not connection.execute(query).fetchone()[0]:
+        connection.executescript(REMEMBERED)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The real app in this process, around a fake engine."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from service.app import create_app
 from service.settings import Settings
 from tests.factories import random_bundle
 from tests.service.fakes import PATIENCE_S, FakeEngine
+from tests.service.history import servers
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,10 @@ async def running(serve: Serve) -> AsyncIterator[Running]:
     """A service with the default settings and an empty history store."""
     async with serve() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[servers.Server]:
+    """A Valkey for all tests; each has a prefix of its own."""
+    with servers.running(servers.VALKEY) as server:
+        yield server

@@ -170,6 +170,8 @@ async def test_the_documentation_is_served(running: Running) -> None:
     assert "/openapi.json" in page.text
     assert set(document.json()["paths"]) == {
         "/recommend",
+        "/events",
+        "/users/{user_id}/history",
         "/health/live",
         "/health/ready",
         "/info",

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +12,10 @@ from typer.testing import CliRunner
 
 from service.__main__ import app
 from service.history import open_store
+from service.history.exporting import ROWS_PER_PART
 from service.settings import Settings
 from tests.service.conftest import write_bundle
+from tests.service.history.servers import Server, call
 
 OPENAPI = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -31,10 +35,10 @@ def write_histories(path: Path, histories: dict[str, list[str]]) -> None:
     pl.DataFrame(columns).write_parquet(path)
 
 
-def stored(folder: Path, *user_ids: str) -> list[list[str]]:
+def stored(folder: Path, *user_ids: str) -> list[list[str] | None]:
     """What the store holds."""
 
-    async def read() -> list[list[str]]:
+    async def read() -> list[list[str] | None]:
         store = open_store(f"sqlite:///{folder}/store", max_items=100)
         histories = await store.get_many(user_ids)
         await store.close()
@@ -44,10 +48,11 @@ def stored(folder: Path, *user_ids: str) -> list[list[str]]:
 
 
 def refused(*arguments: str) -> str:
-    """The one line that a refused command leaves on stderr."""
+    """The one line that a refused command leaves on stderr, below a bar if it had begun."""
     result = cli.invoke(app, arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    (line,) = result.stderr.splitlines()
+    *bar, line = result.stderr.splitlines()
+    assert all(shown.startswith("histories ") for shown in bar)
     return line
 
 
@@ -69,6 +74,71 @@ def test_histories_are_imported_once_however_often(folder: Path) -> None:
     assert kept.stdout.startswith("1 users written, 1 kept as they were, 3 in sqlite:///")
     assert before == [["a", "b"], ["c"], ["d"]]
     assert stored(folder, "ann", "bob", "cid") == [["new"], ["c"], ["d"]]
+
+
+def test_what_is_exported_is_what_was_imported(folder: Path) -> None:
+    """From one store into a file and into another store, more than one part of it."""
+    histories = {f"u{n}": [f"i{n % 9}", "all"] for n in range(ROWS_PER_PART + 1)} | {"empty": []}
+    write_histories(folder / "a.parquet", histories)
+    store = ["--store", f"sqlite:///{folder}/store"]
+    cli.invoke(app, ["import-histories", "a.parquet", *store])
+
+    result = cli.invoke(app, ["export-histories", "b.parquet", *store])
+
+    assert (result.exit_code, result.stdout) == (0, f"{len(histories)} users in b.parquet\n")
+    exported = pl.read_parquet(folder / "b.parquet").sort("user_id")
+    assert exported.equals(pl.read_parquet(folder / "a.parquet").sort("user_id"))
+    assert sorted(path.name for path in folder.glob("*.parquet")) == ["a.parquet", "b.parquet"]
+    assert not list(folder.glob(".*"))
+
+
+def test_an_empty_store_is_an_empty_file(folder: Path) -> None:
+    """One that can be imported."""
+    store = ["--store", f"sqlite:///{folder}/store"]
+
+    cli.invoke(app, ["export-histories", "none.parquet", *store])
+    result = cli.invoke(app, ["import-histories", "none.parquet", *store])
+
+    assert result.stdout.startswith("0 users written")
+
+
+def test_an_unreadable_history_is_left_out_of_an_export(folder: Path) -> None:
+    """It is counted, and the others are there."""
+    write_histories(folder / "a.parquet", {"ann": ["a"], "bob": ["b"]})
+    store = ["--store", f"sqlite:///{folder}/store"]
+    cli.invoke(app, ["import-histories", "a.parquet", *store])
+    with closing(sqlite3.connect(folder / "store", isolation_level=None)) as connection:
+        connection.execute("UPDATE histories SET packed = x'00' WHERE user_id = 'ann'")
+
+    result = cli.invoke(app, ["export-histories", "b.parquet", *store])
+
+    assert result.stdout == "1 users in b.parquet, 1 unreadable ones left out\n"
+    assert pl.read_parquet(folder / "b.parquet").rows() == [("bob", ["b"])]
+
+
+@pytest.mark.parametrize("file", ["no/such/folder/a.parquet", "."])
+def test_a_file_that_cannot_be_written_is_refused(folder: Path, file: str) -> None:
+    """One line with its name."""
+    line = refused("export-histories", file, "--store", f"sqlite:///{folder}/store")
+
+    assert line.startswith(f"error: {file}: cannot be written")
+
+
+def test_a_password_is_not_printed(valkey: Server, folder: Path) -> None:
+    """Neither by an import that works nor by one that does not."""
+    write_histories(folder / "a.parquet", {"ann": ["a"]})
+    with closing(valkey.client()) as client:
+        call(client, "ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all")
+    works, fails = (
+        f"unix://ann@{valkey.folder}/socket?prefix=acl&password={word}" for word in ("secret", "no")
+    )
+
+    good = cli.invoke(app, ["import-histories", "a.parquet", "--store", works])
+    bad = refused("import-histories", "a.parquet", "--store", fails)
+
+    assert good.stdout.startswith("1 users written, 0 kept as they were, 1 in unix://ann@")
+    assert "secret" not in good.output
+    assert "password=no" not in bad
 
 
 def test_imported_histories_are_cut(folder: Path) -> None:

@@ -24,7 +24,7 @@ class CountingStore(MemoryHistoryStore):
         super().__init__(max_items=10)
         self.questions: list[list[str]] = []
 
-    async def get_many(self, user_ids: Sequence[str]) -> list[list[str]]:
+    async def get_many(self, user_ids: Sequence[str]) -> list[list[str] | None]:
         """Note the users."""
         self.questions.append(list(user_ids))
         return await super().get_many(user_ids)

@@ -23,7 +23,7 @@ async def test_the_url_chooses_the_store(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["", "sqlite", "sqlite:///", "sqlite://x", "redis+foo://h", "/a/b"])
 def test_other_urls_are_refused(url: str) -> None:
     """The line says what was found and what is expected."""
-    with pytest.raises(StartupError, match=r"expected sqlite:///PATH or memory://"):
+    with pytest.raises(StartupError, match=r"expected sqlite:///PATH, memory://, redis://HOST"):
         open_store(url, max_items=1)
 
 

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import HistoryStoreError, StartupError
+from service.errors import HistoryStoreError, StartupError, UnreadableHistoryError
 from service.history.sqlite import SqliteHistoryStore
+from service.history.store import REMEMBER_S, Append, NewItem
+from tests.service.history.conftest import Clock
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Where the store's file goes."""
     return tmp_path / "histories.sqlite3"
+
+
+def execute(path: Path, statement: str) -> None:
+    """Change the file behind the store's back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(statement)
 
 
 async def test_histories_outlive_the_store(path: Path) -> None:
@@ -56,15 +64,11 @@ async def test_an_import_that_fails_leaves_nothing(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize(
-    "statement", ["DROP TABLE histories", "UPDATE histories SET packed = x'00'"]
-)
-async def test_a_damaged_store_raises_its_error(path: Path, statement: str) -> None:
-    """Callers see HistoryStoreError, whatever SQLite or the layout says."""
+async def test_a_damaged_store_raises_its_error(path: Path) -> None:
+    """Callers see HistoryStoreError, whatever SQLite says."""
     store = SqliteHistoryStore.open(path, max_items=10)
     await store.append("ann", ["a"])
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(statement)
+    execute(path, "DROP TABLE histories")
 
     with pytest.raises(HistoryStoreError):
         await store.get_many(["ann"])
@@ -74,16 +78,73 @@ async def test_a_damaged_store_raises_its_error(path: Path, statement: str) -> N
     await store.close()
 
 
-async def test_an_item_key_without_an_item_raises_the_stores_error(path: Path) -> None:
-    """A key that the items table lacks is damage too."""
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE histories SET packed = x'00' WHERE user_id = 'ann'",
+        "DELETE FROM items WHERE item_id = 'a'",
+    ],
+)
+async def test_a_damaged_history_is_one_users(path: Path, statement: str) -> None:
+    """It reads as None; the other users' histories are as they were."""
     store = SqliteHistoryStore.open(path, max_items=10)
     await store.append("ann", ["a"])
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("DELETE FROM items")
+    await store.append("bob", ["b"])
+    await store.close()
+    execute(path, statement)
+    store = SqliteHistoryStore.open(path, max_items=10)
 
-    with pytest.raises(HistoryStoreError, match="has no item"):
-        await store.get_many(["ann"])
+    assert await store.get_many(["ann", "bob"]) == [None, ["b"]]
+    assert [chunk async for chunk in store.export()] == [[("ann", None), ("bob", ["b"])]]
 
+    await store.close()
+
+
+async def test_a_history_of_another_layout_is_not_appended_to(path: Path) -> None:
+    """Nothing is overwritten that cannot be read; until it is deleted."""
+    store = SqliteHistoryStore.open(path, max_items=10)
+    await store.append("ann", ["a"])
+    execute(path, "UPDATE histories SET packed = x'24'")
+    appends = [Append(user_id, [NewItem("b")]) for user_id in ("ann", "bob")]
+
+    refused, appended = await store.append_many(appends)
+    await store.delete("ann")
+    await store.append("ann", ["c"])
+
+    assert isinstance(refused, UnreadableHistoryError)
+    assert appended == 1
+    assert await store.get_many(["ann"]) == [["c"]]
+    await store.close()
+
+
+async def test_a_file_from_before_events_opens(path: Path) -> None:
+    """What it lacks is added; what it holds stays."""
+    store = SqliteHistoryStore.open(path, max_items=10)
+    await store.append("ann", ["a"])
+    await store.close()
+    execute(path, "DROP TABLE applied")
+    execute(path, "DROP TABLE claims")
+
+    again = SqliteHistoryStore.open(path, max_items=10)
+
+    assert await again.append_many([Append("ann", [NewItem("b", bytes(16))])]) == [1]
+    assert await again.get_many(["ann"]) == [["a", "b"]]
+    await again.close()
+
+
+async def test_what_is_forgotten_leaves_the_file(path: Path, clock: Clock) -> None:
+    """Tokens and claims do not pile up, and a claim may be made anew."""
+    store = SqliteHistoryStore.open(path, max_items=10, clock=clock)
+    for day in range(3):
+        await store.append_many([Append(f"u{day}", [NewItem("a", bytes(16))])])
+        assert await store.claim(bytes(16), bytes([day] * 16))
+        clock.now_s += REMEMBER_S
+
+    with closing(sqlite3.connect(path)) as connection:
+        tables = ("applied", "claims")
+        counts = [connection.execute(f"SELECT count(*) FROM {t}").fetchone() for t in tables]  # noqa: S608
+
+    assert counts == [(1,), (1,)]
     await store.close()
 
 
