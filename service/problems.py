@@ -37,13 +37,9 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_bug)
 
 
-def problem_response(scope: Scope, error: HTTPException) -> Response:
-    """The response that tells the caller about `error`.
-
-    ASCII JSON, because what the caller sent and we repeat may not be valid Unicode.
-    """
-    record = record_of(scope)
-    record.fields["code"] = code = _code_of(error)
+def problem_of(scope: Scope, error: HTTPException) -> dict[str, Any]:
+    """What the caller is told about `error`, see `schemas.Problem`."""
+    code = _code_of(error)
     problem: dict[str, Any] = {
         "type": f"urn:stamp-recommender:problem:{code}",
         "title": _title(error.status_code),
@@ -51,11 +47,21 @@ def problem_response(scope: Scope, error: HTTPException) -> Response:
         "detail": error.detail,
         "instance": quote(scope["path"]),
         "code": code,
-        "request_id": record.request_id,
+        "request_id": record_of(scope).request_id,
         "errors": [],
     }
     if isinstance(error, ServiceError):
         problem |= {**error.extensions, "errors": list(error.errors)}
+    return problem
+
+
+def problem_response(scope: Scope, error: HTTPException) -> Response:
+    """The response that tells the caller about `error`.
+
+    ASCII JSON, because what the caller sent and we repeat may not be valid Unicode.
+    """
+    problem = problem_of(scope, error)
+    record_of(scope).fields["code"] = problem["code"]
     return Response(
         json.dumps(problem),
         status_code=error.status_code,

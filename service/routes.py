@@ -1,5 +1,6 @@
 """Endpoints: parse, call, answer."""
 
+import asyncio
 import inspect
 from typing import Annotated, Any
 
@@ -21,10 +22,14 @@ from service.errors import (
 )
 from service.lifecycle import Lifecycle
 from service.logs import record_of
+from service.problems import problem_of
 from service.recommender import Recommender
 from service.schemas import (
     MAX_DEADLINE_MS,
     MAX_LIMIT,
+    BatchRequest,
+    BatchResponse,
+    BatchResult,
     Health,
     Info,
     Limits,
@@ -124,6 +129,39 @@ async def recommend(
         "recommendation_id": response.recommendation_id,
     }
     return response
+
+
+@router.post(
+    "/recommend/batch",
+    response_model_exclude_unset=True,
+    responses=problems(
+        InvalidJsonError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidRequestError,
+        ModelFailedError,
+        NotReadyError,
+    ),
+)
+async def recommend_batch(
+    body: BatchRequest, recommender: RecommenderDep, request: Request
+) -> BatchResponse:
+    """Answer several requests at once, each as if it had come alone."""
+    record = record_of(request.scope)
+
+    async def answer(one: RecommendRequest) -> BatchResult:
+        try:
+            response, _ = await recommender.recommend(one, arrived_s=record.started_s)
+        except ServiceError as error:
+            return BatchResult(status=error.status_code, problem=problem_of(request.scope, error))
+        return BatchResult(status=200, response=response)
+
+    async with cancelled_on_disconnect(request.receive), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(answer(one)) for one in body.requests]
+    results = [task.result() for task in tasks]
+    failed = sum(result.response is None for result in results)
+    record.fields |= {"requests": len(results), "failed": failed}
+    return BatchResponse(results=results)
 
 
 @router.get("/health/live")

@@ -1,6 +1,6 @@
 """Request and response bodies. Fields are added, never renamed."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,7 @@ from model.where import MAX_TEXT_LENGTH
 
 MAX_LIMIT = 100
 MAX_DEADLINE_MS = 60_000
+MAX_BATCH_REQUESTS = 100
 
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -28,7 +29,7 @@ class Filter(BaseModel):
     where: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH)] | None = Field(
         None,
         description="A condition over the catalog's columns, in the syntax of SQL's WHERE.",
-        examples=["year >= 1990 AND array_contains(genres, 'Comedy')"],
+        examples=["year >= 1990 AND array_contains(categories, 'Comedy')"],
     )
 
 
@@ -174,6 +175,28 @@ class RecommendResponse(BaseModel):
         description="Items that the request names and this model does not know; skipped."
     )
     explanation: Explanation | None = Field(None, description="With `explain`, from the model.")
+
+
+class BatchRequest(BaseModel):
+    """Several questions at once; each is a row in the queue, with a deadline of its own."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    requests: Annotated[list[RecommendRequest], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
+
+
+class BatchResult(BaseModel):
+    """What one request of a batch would have been answered alone; one of the two is there."""
+
+    status: int = Field(description="The HTTP status it would have had.")
+    response: RecommendResponse | None = None
+    problem: dict[str, Any] | None = Field(None, description="See Problem.")
+
+
+class BatchResponse(BaseModel):
+    """One result for each request, in their order."""
+
+    results: list[BatchResult]
 
 
 class Health(BaseModel):

@@ -170,6 +170,7 @@ async def test_the_documentation_is_served(running: Running) -> None:
     assert "/openapi.json" in page.text
     assert set(document.json()["paths"]) == {
         "/recommend",
+        "/recommend/batch",
         "/events",
         "/users/{user_id}/history",
         "/health/live",
