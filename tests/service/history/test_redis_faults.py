@@ -134,7 +134,7 @@ async def test_a_cluster_answers_for_the_nodes_it_has_left() -> None:
         assert seconds < CALL_S
         assert 3 < histories.count(None) < 20
         assert histories.count(["a"]) + histories.count(None) == len(users)
-    assert frozen[-1][0] < CALL_S / 10
+    assert frozen[-1][0] < CALL_S / 6  # less than one wait for an answer
     assert thawed_s < RECOVERY_S
 
 
