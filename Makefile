@@ -33,6 +33,7 @@ serve: $(RUNTIME) ## train the MovieLens-100K demo if need be, then serve it on 
 	@$(PY) -m training run $(RECIPE)
 	@$(PY) -m service import-histories runs/$(RECIPE)/data/histories.parquet --store $(HISTORIES)
 	@exec $(PY) -m service serve --bundle-dir bundles/$(RECIPE) --history-url $(HISTORIES) \
+		--catalog-file var/catalog-$(RECIPE).sqlite3 \
 		--example-user 196 $(SERVE_ARGS)
 
 test: $(DEV) ## run every test, with branch coverage

@@ -16,8 +16,10 @@ from model.engine import Engine
 from model.errors import ModelError
 from service import __version__
 from service.batcher import Batcher, BatchLimits
+from service.catalog_journal import CatalogJournal
 from service.event_routes import event_router
 from service.history import HistoryStore, open_store
+from service.item_routes import CatalogEditor, item_router
 from service.lifecycle import Lifecycle
 from service.metrics import Metrics
 from service.openapi import openapi
@@ -54,13 +56,14 @@ def create_app(
     It answers from the start; the engine is loaded and warmed on the model thread meanwhile, and
     handed to `on_ready` when that is done.
     """
+    journal = None if settings.catalog_file is None else CatalogJournal.open(settings.catalog_file)
     store = open_store(settings.history_url, max_items=settings.max_history_items)
     lifecycle = Lifecycle()
     app = FastAPI(
         title="STAMP Recommender",
         version=__version__,
         summary="Generative recommendation: which items a user is most likely to want next.",
-        lifespan=_Lifespan(settings, engine_loader, on_ready, store, lifecycle).span,
+        lifespan=_Lifespan(settings, engine_loader, on_ready, store, lifecycle, journal).span,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         redoc_url=None,
@@ -74,6 +77,7 @@ def create_app(
     app.state.limiter = Limiter.open(settings)
     app.include_router(router)
     app.include_router(event_router)
+    app.include_router(item_router)
     install_middleware(app, settings, app.state.metrics, app.state.limiter)
     install_error_handlers(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
@@ -97,11 +101,14 @@ class _Lifespan:
     on_ready: Callable[[Engine], None]
     store: HistoryStore
     lifecycle: Lifecycle
+    journal: CatalogJournal | None
 
     @asynccontextmanager
     async def span(self, app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.store.close)
+            if self.journal is not None:
+                stack.callback(self.journal.close)
             if app.state.limiter is not None:
                 stack.push_async_callback(app.state.limiter.close)
             model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -117,6 +124,9 @@ class _Lifespan:
         """Load, warm, and let requests in."""
         loop = asyncio.get_running_loop()
         engine = await loop.run_in_executor(model_thread, self.engine_loader, self.settings)
+        app.state.catalog_editor = CatalogEditor(self.journal, model_thread)
+        if self.journal is not None:
+            await loop.run_in_executor(model_thread, self.journal.replay, engine)
         self.lifecycle.advance("warming")
         await loop.run_in_executor(model_thread, _warm_up, engine)
         metrics: Metrics = app.state.metrics

@@ -49,6 +49,27 @@ class UnauthorizedError(ServiceError):
     code = "unauthorized"
 
 
+class CatalogReadOnlyError(ServiceError):
+    """This service keeps no changes to the catalog."""
+
+    status = 403
+    code = "catalog_read_only"
+
+
+class ItemNotFoundError(ServiceError):
+    """The catalog does not know the item."""
+
+    status = 404
+    code = "item_not_found"
+
+
+class CatalogUnavailableError(ServiceError):
+    """The file of catalog changes failed; nothing was changed."""
+
+    status = 503
+    code = "catalog_unavailable"
+
+
 class InvalidRequestError(ServiceError):
     """A field has a value this bundle or these settings do not allow."""
 

@@ -48,6 +48,10 @@ class Settings(BaseSettings):
         description="History store: sqlite:///PATH, redis://HOST, redis+cluster://HOST, or "
         "memory:// (lost at exit).",
     )
+    catalog_file: Path | None = Field(
+        None,
+        description="SQLite file that keeps changes to the catalog; without it there are none.",
+    )
     max_history_items: PositiveInt = Field(
         200, description="Items the store keeps per user; the oldest are forgotten first."
     )

@@ -173,6 +173,8 @@ async def test_the_documentation_is_served(running: Running) -> None:
         "/recommend/batch",
         "/events",
         "/users/{user_id}/history",
+        "/items",
+        "/items/{item_id}",
         "/health/live",
         "/health/ready",
         "/info",

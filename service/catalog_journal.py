@@ -1,0 +1,156 @@
+"""CatalogJournal: changes to the catalog, kept in one SQLite file so that they survive a restart.
+
+One row an item: what was last said of it, in the order in which it was said. A change is written
+first and applied then; one that the engine refuses is taken back.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import structlog
+from pydantic import JsonValue
+
+from model.engine import Engine
+from model.errors import ModelError
+from service.errors import CatalogUnavailableError, InvalidRequestError, StartupError
+
+SCHEMA = """
+    CREATE TABLE IF NOT EXISTS changes (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        item_id TEXT NOT NULL UNIQUE,
+        columns TEXT,
+        vector BLOB,
+        removed INTEGER NOT NULL
+    )
+"""
+WRITE = "INSERT OR REPLACE INTO changes (item_id, columns, vector, removed) VALUES (?, ?, ?, ?)"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was last said of an item.
+
+    Args:
+        item_id: of the item.
+        columns: its title and attributes; None = nothing was said of them.
+        vector: float32 bytes of what it was placed by; None = the bundle has it.
+        removed: whether it was taken out.
+    """
+
+    item_id: str
+    columns: dict[str, JsonValue] | None = None
+    vector: bytes | None = None
+    removed: bool = False
+
+
+class CatalogJournal:
+    """Use it from one thread at a time: the engine's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path) -> "CatalogJournal":
+        """Open the file, made when missing, or StartupError in one line."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StartupError(f"catalog file {path}: {error}") from error
+        return cls(connection)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def get(self, item_id: str) -> Change | None:
+        """What was last said of the item."""
+        query = "SELECT item_id, columns, vector, removed FROM changes WHERE item_id = ?"
+        with _translated():
+            row = self._connection.execute(query, (item_id,)).fetchone()
+        return None if row is None else _change(row)
+
+    def replay(self, engine: Engine) -> int:
+        """Apply everything to an engine that was just loaded; the number of changes applied.
+
+        What this bundle cannot take, e.g. a vector of another width, is logged and left alone.
+        """
+        query = "SELECT item_id, columns, vector, removed FROM changes ORDER BY number"
+        with _translated():
+            rows = self._connection.execute(query).fetchall()
+        applied = 0
+        for row in rows:
+            try:
+                apply(engine, _change(row))
+                applied += 1
+            except ModelError as error:
+                log.warning("catalog_change_refused", item_id=row[0], error=str(error))
+        return applied
+
+    def put(self, engine: Engine, change: Change) -> None:
+        """Keep a change, then apply it; InvalidRequestError if the engine refuses it."""
+        before = self.get(change.item_id)
+        if before is not None and change.vector is None:
+            change = replace(change, vector=before.vector)
+        self._write(change)
+        try:
+            apply(engine, change)
+        except ModelError as error:
+            self._restore(change.item_id, before)
+            raise InvalidRequestError(str(error)) from error
+
+    def remove(self, engine: Engine, item_id: str) -> None:
+        """Keep that an item was taken out, and take it out; what was said of it stays."""
+        change = replace(self.get(item_id) or Change(item_id), removed=True)
+        self._write(change)
+        engine.remove_items([item_id])
+
+    def _write(self, change: Change) -> None:
+        columns = None if change.columns is None else json.dumps(change.columns)
+        with _translated():
+            row = (change.item_id, columns, change.vector, change.removed)
+            self._connection.execute(WRITE, row)
+
+    def _restore(self, item_id: str, before: Change | None) -> None:
+        if before is not None:
+            self._write(before)
+            return
+        with _translated():
+            self._connection.execute("DELETE FROM changes WHERE item_id = ?", (item_id,))
+
+
+def apply(engine: Engine, change: Change) -> None:
+    """Bring an item to what was said of it; ModelError if the catalog cannot take that."""
+    if change.columns is not None:
+        frame = pl.DataFrame({name: [value] for name, value in change.columns.items()})
+        frame = frame.with_columns(pl.lit(change.item_id).alias("item_id"))
+        vectors = None
+        if change.vector is not None:
+            vectors = np.frombuffer(change.vector, dtype=np.float32)[None].copy()
+        engine.put_items(frame, vectors)
+    if change.removed:
+        engine.remove_items([change.item_id])
+
+
+def _change(row: tuple[str, str | None, bytes | None, int]) -> Change:
+    item_id, columns, vector, removed = row
+    return Change(item_id, None if columns is None else json.loads(columns), vector, bool(removed))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """SQLite's failures as the service's."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise CatalogUnavailableError(f"The catalog's file failed: {error}.") from error

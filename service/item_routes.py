@@ -1,0 +1,142 @@
+"""Endpoints about items: parse, call, answer. Changes are made between two batches."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
+import numpy as np
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.encoders import jsonable_encoder
+from pydantic import JsonValue
+
+from model.engine import Engine
+from service.catalog_journal import CatalogJournal, Change
+from service.errors import (
+    BodyTooLargeError,
+    CatalogReadOnlyError,
+    CatalogUnavailableError,
+    InvalidJsonError,
+    InvalidRequestError,
+    ItemNotFoundError,
+    NotReadyError,
+    UnsupportedMediaTypeError,
+)
+from service.item_schemas import Item, ItemBody, ItemPage
+from service.routes import RecommenderDep, problems
+
+ResultT = TypeVar("ResultT")
+
+item_router = APIRouter(redirect_slashes=False)
+
+
+@dataclass(frozen=True)
+class CatalogEditor:
+    """Where changes are kept, and the thread on which they are made."""
+
+    journal: CatalogJournal | None
+    model_thread: Executor
+
+    async def run(self, work: Callable[[CatalogJournal], ResultT]) -> ResultT:
+        """Do the work between two batches, whether or not the caller stays; or say it cannot be."""
+        journal = self.journal
+        if journal is None:
+            raise CatalogReadOnlyError("No changes are kept: STAMP_CATALOG_FILE is not set.")
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self.model_thread, lambda: work(journal)))
+
+
+async def editor_of(request: Request, recommender: RecommenderDep) -> CatalogEditor:
+    """The editor; there is one as soon as the engine is ready."""
+    assert recommender is not None
+    editor = request.app.state.catalog_editor
+    assert isinstance(editor, CatalogEditor)
+    return editor
+
+
+EditorDep = Annotated[CatalogEditor, Depends(editor_of)]
+ItemIdInPath = Annotated[str, Path(min_length=1, max_length=256)]
+
+
+@item_router.get("/items", responses=problems(InvalidRequestError, NotReadyError))
+async def list_items(
+    recommender: RecommenderDep,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> ItemPage:
+    """Return some of the catalog's items, in its order."""
+    engine = recommender.engine
+    end = min(offset + limit, len(engine.catalog))
+    items = [_item(engine, index) for index in range(offset, end)]
+    return ItemPage(items=items, total=len(engine.catalog))
+
+
+@item_router.get(
+    "/items/{item_id:path}",
+    responses=problems(InvalidRequestError, ItemNotFoundError, NotReadyError),
+)
+async def get_item(item_id: ItemIdInPath, recommender: RecommenderDep) -> Item:
+    """Return what is known of an item."""
+    return _item(recommender.engine, _index_of(recommender.engine, item_id))
+
+
+@item_router.put(
+    "/items/{item_id:path}",
+    responses=problems(
+        InvalidJsonError,
+        CatalogReadOnlyError,
+        BodyTooLargeError,
+        UnsupportedMediaTypeError,
+        InvalidRequestError,
+        NotReadyError,
+        CatalogUnavailableError,
+    ),
+)
+async def put_item(
+    item_id: ItemIdInPath, body: ItemBody, recommender: RecommenderDep, editor: EditorDep
+) -> Item:
+    """Add an item, or change one and bring it back, for every request from now on."""
+    vector = None if body.vector is None else np.array(body.vector, dtype=np.float32).tobytes()
+    columns: dict[str, JsonValue] = {"title": body.title}
+    columns.update(body.model_dump()["attributes"])
+    change = Change(item_id, columns, vector)
+    await editor.run(lambda journal: journal.put(recommender.engine, change))
+    return _item(recommender.engine, _index_of(recommender.engine, item_id))
+
+
+@item_router.delete(
+    "/items/{item_id:path}",
+    status_code=204,
+    responses=problems(
+        CatalogReadOnlyError,
+        ItemNotFoundError,
+        InvalidRequestError,
+        NotReadyError,
+        CatalogUnavailableError,
+    ),
+)
+async def delete_item(
+    item_id: ItemIdInPath, recommender: RecommenderDep, editor: EditorDep
+) -> None:
+    """Take an item out; histories may still hold it. Again changes nothing."""
+    _index_of(recommender.engine, item_id)
+    await editor.run(lambda journal: journal.remove(recommender.engine, item_id))
+
+
+def _index_of(engine: Engine, item_id: str) -> int:
+    index = engine.catalog.index_of(item_id)
+    if index is None:
+        raise ItemNotFoundError("The catalog does not know this item.")
+    return index
+
+
+def _item(engine: Engine, index: int) -> Item:
+    columns = engine.catalog.frame.row(index, named=True)
+    own = {name: columns.pop(name) for name in ("item_id", "title", "popularity")}
+    return Item(
+        **own,
+        attributes=jsonable_encoder(columns),
+        sid=engine.sids.codes[index].tolist(),
+        available=not engine.inventory.is_removed(index),
+    )
