@@ -1,45 +1,26 @@
 """The catalog benchmark for people: tables on the terminal, and a record with a plot."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.catalog_plot import plot
 from benchmarks.catalog_result import Growth, Result
-from training.environment import hardware_name
-
-MIN_WIDTH = 120  # where less fits, a terminal can scroll
-
-Rows = list[list[str]]
+from benchmarks.reporting import Rows, record_path, show_tables, write_report
 
 
 def show(result: Result) -> None:
     """Print everything."""
-    console = Console()
-    console = Console(width=max(console.width, MIN_WIDTH))
-    for title, head, rows in _tables(result):
-        table = Table(*head, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print(_conditions(result))
+    show_tables(_tables(result), [_conditions(result)])
 
 
 def write_record(result: Result, folder: Path) -> None:
     """Write the .json, .md and .png of today's measurement on this hardware."""
-    found_in = result.environment
-    stem = f"{found_in['date']}-{hardware_name(found_in)}-catalog"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", "utf-8")
-    plot(result, folder / f"{stem}.png")
+    path = record_path(folder, result.environment, "catalog")
+    picture = path.with_name(f"{path.name}.png")
+    plot(result, picture)
     parts = ["# Large catalogs, and rules about them", _conditions(result)]
-    parts.append(f"![requests, index and changes by size, answers by rule]({stem}.png)")
-    for title, head, rows in _tables(result):
-        parts.append(f"## {title}\n\n{_markdown(head, rows)}")
-    (folder / f"{stem}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+    parts.append(f"![requests, index and changes by size, answers by rule]({picture.name})")
+    write_report(path, result.to_json(), parts, _tables(result))
 
 
 def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
@@ -137,8 +118,3 @@ def _conditions(result: Result) -> str:
         "in the page cache. Semantic IDs are uniformly random, 4 levels of 256 codes; the T5 is "
         "untrained, 4 + 4 blocks x 128, and reads 80 tokens; beam 20."
     )
-
-
-def _markdown(head: Sequence[str], rows: Rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

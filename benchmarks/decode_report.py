@@ -1,18 +1,11 @@
 """The decoding benchmark for people: tables on the terminal, and a record."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.decode_result import TARGETS, Comparison, Result
-from training.environment import hardware_name
+from benchmarks.reporting import Rows, record_path, show_tables, write_report
 
-MIN_WIDTH = 120  # where less fits, a terminal can scroll
-
-Rows = list[list[str]]
 COMPARED = ["rows", "beams", "items", "ours ms", "theirs ms", "x", "median x", "wall x"]
 
 METHOD = (
@@ -28,27 +21,14 @@ METHOD = (
 
 def show(result: Result) -> None:
     """Print everything."""
-    console = Console()
-    console = Console(width=max(console.width, MIN_WIDTH))
-    for title, head, rows in _tables(result):
-        table = Table(*head, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    for line in _remarks(result):
-        console.print(line)
+    show_tables(_tables(result), _remarks(result))
 
 
 def write_record(result: Result, folder: Path) -> None:
     """Write the .json and .md of today's measurement on this hardware."""
-    found_in = result.environment
-    stem = f"{found_in['date']}-{hardware_name(found_in)}-decode"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", "utf-8")
+    path = record_path(folder, result.environment, "decode")
     parts = ["# Constrained decoding beside its peers", METHOD, *_remarks(result)]
-    for title, head, rows in _tables(result):
-        parts.append(f"## {title}\n\n{_markdown(head, rows)}")
-    (folder / f"{stem}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+    write_report(path, result.to_json(), parts, _tables(result))
 
 
 def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
@@ -122,8 +102,3 @@ def _remarks(result: Result) -> list[str]:
         f"load {where['load_average']} at the start; {versions}."
     )
     return lines
-
-
-def _markdown(head: Sequence[str], rows: Rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,41 +1,22 @@
 """The benchmark of the index for people: tables on the terminal, and a record."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.reporting import Rows, record_path, show_tables, write_report
 from benchmarks.trie_result import BuildCell, Result, SearchCell
-from training.environment import hardware_name
-
-MIN_WIDTH = 120  # where less fits, a terminal can scroll
-
-Rows = list[list[str]]
 
 
 def show(result: Result) -> None:
     """Print everything."""
-    console = Console()
-    console = Console(width=max(console.width, MIN_WIDTH))
-    for title, head, rows in _tables(result):
-        table = Table(*head, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    console.print(_conditions(result))
+    show_tables(_tables(result), [_conditions(result)])
 
 
 def write_record(result: Result, folder: Path) -> None:
     """Write the .json and .md of today's measurement on this hardware."""
-    found_in = result.environment
-    stem = f"{found_in['date']}-{hardware_name(found_in)}-trie"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.json").write_text(json.dumps(result.to_json(), indent=1) + "\n", "utf-8")
+    path = record_path(folder, result.environment, "trie")
     parts = ["# What keeping inside the catalog costs", _conditions(result)]
-    parts.extend(f"## {title}\n\n{_markdown(head, rows)}" for title, head, rows in _tables(result))
-    (folder / f"{stem}.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+    write_report(path, result.to_json(), parts, _tables(result))
 
 
 def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
@@ -102,8 +83,3 @@ def _conditions(result: Result) -> str:
         "the last levels at once where beams have few leaves left. No peer does either, so the "
         f"target is for our time level by level, less what its keys and values take.{missing}"
     )
-
-
-def _markdown(head: Sequence[str], rows: Rows) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -123,6 +123,7 @@ LAYERS = {
     ),
     "benchmarks": (
         "workload",
+        "reporting",
         "explicit_layer",
         "pruning_result",
         "pruning_plot",
