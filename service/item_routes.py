@@ -67,9 +67,9 @@ async def list_items(
 ) -> ItemPage:
     """Return some of the catalog's items, in its order."""
     engine = recommender.engine
-    end = min(offset + limit, len(engine.catalog))
-    items = [_item(engine, index) for index in range(offset, end)]
-    return ItemPage(items=items, total=len(engine.catalog))
+    total = engine.sids.num_items  # an item that is just being added has a name first
+    items = [_item(engine, index) for index in range(offset, min(offset + limit, total))]
+    return ItemPage(items=items, total=total)
 
 
 @item_router.get(
@@ -126,7 +126,7 @@ async def delete_item(
 
 def _index_of(engine: Engine, item_id: str) -> int:
     index = engine.catalog.index_of(item_id)
-    if index is None:
+    if index is None or index >= engine.sids.num_items:
         raise ItemNotFoundError("The catalog does not know this item.")
     return index
 
