@@ -10,7 +10,7 @@ MAX_VECTOR = 8_192
 
 Text = Annotated[str, Field(max_length=10_000)]
 Attribute = Text | int | float | bool | list[Text] | None
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 
 
 class ItemBody(BaseModel):
