@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.reporting import record_path
 from benchmarks.workload import SHAPES
 from model.backbone import Backbone
 from model.beam_search import Beams, beam_search
@@ -30,7 +31,7 @@ from model.look_ahead import STEP_COST
 from model.semantic_id import SidTable
 from model.trie import SidTrie
 from training.cost import interleaved_seconds, settle
-from training.environment import environment, hardware_name
+from training.environment import environment
 
 HISTORY_ITEMS = 20
 BATCHES = 4
@@ -128,9 +129,8 @@ def main(
         "environment": found_in,
     }
     if record_in is not None:
-        name = f"{found_in['date']}-{hardware_name(found_in)}-look-ahead.json"
-        record_in.mkdir(parents=True, exist_ok=True)
-        (record_in / name).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        path = record_path(record_in, found_in, "look-ahead")
+        path.with_name(f"{path.name}.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     if as_json:
         print(json.dumps(result, indent=1))
         return

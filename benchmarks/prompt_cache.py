@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.reporting import markdown, record_path, write_report
 from benchmarks.workload import SHAPES
 from model.bundle import Manifest, new_model
 from model.catalog import Catalog
@@ -27,7 +28,7 @@ from model.config import ModelConfig, QwenConfig, T5Config
 from model.engine import Engine, Query
 from model.semantic_id import SidTable
 from training.cost import interleaved_seconds, settle
-from training.environment import Environment, environment, hardware_name
+from training.environment import Environment, environment
 
 HEADLINE_ITEMS, HEADLINE_BEAMS = 20, 10
 TARGET = 1.5
@@ -224,9 +225,7 @@ def write_record(
     folder: Path,
 ) -> None:
     """Write the .json and .md of today's measurement on this hardware."""
-    stem = f"{found_in['date']}-{hardware_name(found_in)}-prompt-cache"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path = record_path(folder, found_in, "prompt-cache")
     versions = ", ".join(f"{name} {version}" for name, version in found_in["versions"].items())
     parts = [
         "# What the prompt cache saves",
@@ -238,10 +237,8 @@ def write_record(
         f"A lone history of {HEADLINE_ITEMS} items that is known: {result['speedup_b1']} times as "
         f"fast, target {TARGET}.",
     ]
-    for head, rows in tables(cells, sizes):
-        lines = [head, ["---"] * len(head), *rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    (folder / f"{stem}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    parts.extend(markdown(head, rows) for head, rows in tables(cells, sizes))
+    write_report(path, result, parts, [])
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
