@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
-from model.bundle import latest, read_manifest
 from model.errors import ModelError
 from model.memory import keep_freed_memory
 from service import server
 from service.app import create_app
+from service.bundles import BundleFolder
 from service.errors import ServiceError, StartupError
 from service.history import HistoryStore, open_store
 from service.history.exporting import history_file
@@ -81,7 +81,7 @@ def serve(
     """Serve the newest version in the bundle folder until SIGTERM or Ctrl-C."""
     with in_one_line():
         settings = load_settings(**flags)
-        read_manifest(latest(settings.bundle_dir))
+        BundleFolder(settings.bundle_dir).require()
         configure_logging(settings.log_level, settings.log_format)
         keep_freed_memory()
         server.leave(server.run(settings, example_user))

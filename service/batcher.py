@@ -97,6 +97,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
     ) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
+        del self._task  # its traceback would keep this, and so the engine, until a collection
         for row in [*self._computing, *self._waiting]:
             _settle(row, NotReadyError("The service is stopping.", reason="draining"))
 

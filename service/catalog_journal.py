@@ -6,7 +6,7 @@ first and applied then; one that the engine refuses is taken back.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,32 +88,31 @@ class CatalogJournal:
         query = "SELECT item_id, columns, vector, removed FROM changes ORDER BY number"
         with _translated():
             rows = self._connection.execute(query).fetchall()
-        applied = 0
-        for row in rows:
-            try:
-                apply(engine, _change(row))
-                applied += 1
-            except ModelError as error:
-                log.warning("catalog_change_refused", item_id=row[0], error=str(error))
-        return applied
+        return sum(_apply_if_taken(engine, _change(row)) for row in rows)
 
-    def put(self, engine: Engine, change: Change) -> None:
-        """Keep a change, then apply it; InvalidRequestError if the engine refuses it."""
+    def put(self, engines: Sequence[Engine], change: Change) -> None:
+        """Keep a change, then apply it; InvalidRequestError if the first engine refuses it.
+
+        What another engine refuses is logged, as in `replay`.
+        """
         before = self.get(change.item_id)
         if before is not None and change.vector is None:
             change = replace(change, vector=before.vector)
         self._write(change)
         try:
-            apply(engine, change)
+            apply(engines[0], change)
         except ModelError as error:
             self._restore(change.item_id, before)
             raise InvalidRequestError(str(error)) from error
+        for engine in engines[1:]:
+            _apply_if_taken(engine, change)
 
-    def remove(self, engine: Engine, item_id: str) -> None:
+    def remove(self, engines: Sequence[Engine], item_id: str) -> None:
         """Keep that an item was taken out, and take it out; what was said of it stays."""
         change = replace(self.get(item_id) or Change(item_id), removed=True)
         self._write(change)
-        engine.remove_items([item_id])
+        for engine in engines:
+            engine.remove_items([item_id])
 
     def _write(self, change: Change) -> None:
         columns = None if change.columns is None else json.dumps(change.columns)
@@ -140,6 +139,19 @@ def apply(engine: Engine, change: Change) -> None:
         engine.put_items(frame, vectors)
     if change.removed:
         engine.remove_items([change.item_id])
+
+
+def _apply_if_taken(engine: Engine, change: Change) -> bool:
+    """Whether the engine took the change; the log has it if not."""
+    try:
+        apply(engine, change)
+    except ModelError as error:
+        version = engine.manifest.version
+        log.warning(
+            "catalog_change_refused", item_id=change.item_id, version=version, error=str(error)
+        )
+        return False
+    return True
 
 
 def _change(row: tuple[str, str | None, bytes | None, int]) -> Change:

@@ -63,6 +63,34 @@ class ItemNotFoundError(ServiceError):
     code = "item_not_found"
 
 
+class ModelNotFoundError(ServiceError):
+    """There is no such version of the model in the bundle folder."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class ModelNotLoadedError(ServiceError):
+    """The version that X-Model-Version names does not serve here."""
+
+    status = 404
+    code = "model_not_loaded"
+
+
+class ModelUnusableError(ServiceError):
+    """The version cannot be loaded; what served before goes on serving."""
+
+    status = 409
+    code = "model_unusable"
+
+
+class NoPreviousModelError(ServiceError):
+    """No other version served before this one."""
+
+    status = 409
+    code = "no_previous_model"
+
+
 class CatalogUnavailableError(ServiceError):
     """The file of catalog changes failed; nothing was changed."""
 

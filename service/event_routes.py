@@ -17,7 +17,7 @@ from service.errors import (
 from service.event_schemas import EventsRequest, EventsResponse, UserHistory
 from service.history import HistoryStore
 from service.logs import record_of
-from service.routes import RecommenderDep, problems
+from service.routes import ModelsDep, problems
 
 event_router = APIRouter(redirect_slashes=False)
 
@@ -47,7 +47,7 @@ UserIdInPath = Annotated[str, Path(min_length=1, max_length=256)]
 async def events(
     body: EventsRequest,
     store: StoreDep,
-    recommender: RecommenderDep,
+    models: ModelsDep,
     request: Request,
     idempotency_key: Annotated[
         str | None,
@@ -59,9 +59,8 @@ async def events(
     ] = None,
 ) -> EventsResponse:
     """Append what users did to their histories; the next recommendation goes by it."""
-    response = await use_cases.record_events(
-        store, recommender.engine.catalog, body, idempotency_key
-    )
+    catalog = models.lineup.active.engine.catalog
+    response = await use_cases.record_events(store, catalog, body, idempotency_key)
     record_of(request.scope).fields |= {
         "events": len(body.events),
         "applied": response.applied,
@@ -76,11 +75,12 @@ async def events(
 async def history(
     user_id: UserIdInPath,
     store: StoreDep,
-    recommender: RecommenderDep,
+    models: ModelsDep,
     limit: Annotated[int, Query(ge=1, le=10_000, description="The newest items, at most.")] = 1_000,
 ) -> UserHistory:
     """Show what the store knows of a user; of a stranger, an empty history."""
-    return await use_cases.read_history(store, recommender.engine.catalog, user_id, limit)
+    catalog = models.lineup.active.engine.catalog
+    return await use_cases.read_history(store, catalog, user_id, limit)
 
 
 @event_router.delete(

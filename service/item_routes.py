@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -24,7 +25,8 @@ from service.errors import (
     UnsupportedMediaTypeError,
 )
 from service.item_schemas import Item, ItemBody, ItemPage
-from service.routes import RecommenderDep, problems
+from service.models import Models
+from service.routes import ModelsDep, problems
 
 ResultT = TypeVar("ResultT")
 
@@ -33,23 +35,32 @@ item_router = APIRouter(redirect_slashes=False)
 
 @dataclass(frozen=True)
 class CatalogEditor:
-    """Where changes are kept, and the thread on which they are made."""
+    """Where changes are kept, whose catalogs they change, and the thread on which that is done."""
 
     journal: CatalogJournal | None
+    models: Models
     model_thread: Executor
 
-    async def run(self, work: Callable[[CatalogJournal], ResultT]) -> ResultT:
-        """Do the work between two batches, whether or not the caller stays; or say it cannot be."""
+    async def run(self, work: Callable[[CatalogJournal, list[Engine]], ResultT]) -> ResultT:
+        """Do the work between two batches, whether or not the caller stays; or say it cannot be.
+
+        The engines are those of all loaded versions, the active one's first.
+        """
         journal = self.journal
         if journal is None:
             raise CatalogReadOnlyError("No changes are kept: STAMP_CATALOG_FILE is not set.")
+        return await asyncio.shield(asyncio.create_task(self._run(partial(work, journal))))
+
+    async def _run(self, work: Callable[[list[Engine]], ResultT]) -> ResultT:
         loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self.model_thread, lambda: work(journal)))
+        async with self.models.editing:
+            engines = self.models.engines()
+            return await loop.run_in_executor(self.model_thread, work, engines)
 
 
-async def editor_of(request: Request, recommender: RecommenderDep) -> CatalogEditor:
-    """The editor; there is one as soon as the engine is ready."""
-    assert recommender is not None
+async def editor_of(request: Request, models: ModelsDep) -> CatalogEditor:
+    """The editor; there is one as soon as a model serves."""
+    assert models is not None
     editor = request.app.state.catalog_editor
     assert isinstance(editor, CatalogEditor)
     return editor
@@ -61,12 +72,12 @@ ItemIdInPath = Annotated[str, Path(min_length=1, max_length=256)]
 
 @item_router.get("/items", responses=problems(InvalidRequestError, NotReadyError))
 async def list_items(
-    recommender: RecommenderDep,
+    models: ModelsDep,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> ItemPage:
     """Return some of the catalog's items, in its order."""
-    engine = recommender.engine
+    engine = models.lineup.active.engine
     total = engine.sids.num_items  # an item that is just being added has a name first
     items = [_item(engine, index) for index in range(offset, min(offset + limit, total))]
     return ItemPage(items=items, total=total)
@@ -76,9 +87,9 @@ async def list_items(
     "/items/{item_id:path}",
     responses=problems(InvalidRequestError, ItemNotFoundError, NotReadyError),
 )
-async def get_item(item_id: ItemIdInPath, recommender: RecommenderDep) -> Item:
+async def get_item(item_id: ItemIdInPath, models: ModelsDep) -> Item:
     """Return what is known of an item."""
-    return _item(recommender.engine, _index_of(recommender.engine, item_id))
+    return _item(models.lineup.active.engine, _index_of(models.lineup.active.engine, item_id))
 
 
 @item_router.put(
@@ -94,15 +105,15 @@ async def get_item(item_id: ItemIdInPath, recommender: RecommenderDep) -> Item:
     ),
 )
 async def put_item(
-    item_id: ItemIdInPath, body: ItemBody, recommender: RecommenderDep, editor: EditorDep
+    item_id: ItemIdInPath, body: ItemBody, models: ModelsDep, editor: EditorDep
 ) -> Item:
     """Add an item, or change one and bring it back, for every request from now on."""
     vector = None if body.vector is None else np.array(body.vector, dtype=np.float32).tobytes()
     columns: dict[str, JsonValue] = {"title": body.title}
     columns.update(body.model_dump()["attributes"])
     change = Change(item_id, columns, vector)
-    await editor.run(lambda journal: journal.put(recommender.engine, change))
-    return _item(recommender.engine, _index_of(recommender.engine, item_id))
+    await editor.run(lambda journal, engines: journal.put(engines, change))
+    return _item(models.lineup.active.engine, _index_of(models.lineup.active.engine, item_id))
 
 
 @item_router.delete(
@@ -116,12 +127,10 @@ async def put_item(
         CatalogUnavailableError,
     ),
 )
-async def delete_item(
-    item_id: ItemIdInPath, recommender: RecommenderDep, editor: EditorDep
-) -> None:
+async def delete_item(item_id: ItemIdInPath, models: ModelsDep, editor: EditorDep) -> None:
     """Take an item out; histories may still hold it. Again changes nothing."""
-    _index_of(recommender.engine, item_id)
-    await editor.run(lambda journal: journal.remove(recommender.engine, item_id))
+    _index_of(models.lineup.active.engine, item_id)
+    await editor.run(lambda journal, engines: journal.remove(engines, item_id))
 
 
 def _index_of(engine: Engine, item_id: str) -> int:

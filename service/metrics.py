@@ -25,6 +25,7 @@ DURATION_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKEN_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 BATCH_TOKEN_BUCKETS = (64, 256, 1024, 4096, 16_384, 65_536)
+LOAD_BUCKETS_S = (0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 BEAM_BUCKETS = (10, 20, 50, 100, 200, 500)
 
 
@@ -54,6 +55,7 @@ class Metrics:
         self._declare_http()
         self._declare_batches()
         self._declare_answers()
+        self._declare_models()
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics in Prometheus' text format, or OpenMetrics if asked for, and the media type.
@@ -84,17 +86,25 @@ class Metrics:
                 self._store_errors.inc()
 
     def row_answered(
-        self, source: str, degraded: Sequence[str], stages_ms: Sequence[float], *, short: bool
+        self,
+        version: str,
+        source: str,
+        degraded: Sequence[str],
+        stages_ms: Sequence[float],
+        *,
+        short: bool,
     ) -> None:
         """Count an answer.
 
         Args:
+            version: of the model that answered.
             source: of the items.
             degraded: what did not work.
             stages_ms: time in the queue, at the history store, in the model.
             short: whether there were fewer items than asked for.
         """
         self._answers.labels(source).inc()
+        self._answers_by_version.labels(version).inc()
         for stage, ms in zip(self._stages, stages_ms, strict=True):
             stage.observe(ms / 1000)
         if short:
@@ -111,6 +121,30 @@ class Metrics:
     def row_unanswered(self, code: str) -> None:
         """Count a row that got no answer, by the code of the problem."""
         self._unanswered.labels(code).inc()
+
+    def model_loaded(self, seconds: float) -> None:
+        """Count a version that was loaded and warmed."""
+        self._loads.labels("ok").inc()
+        self._load_duration.observe(seconds)
+
+    def model_unusable(self) -> None:
+        """Count a version that could not be loaded."""
+        self._loads.labels("failed").inc()
+
+    def shadow_compared(self, num_items: int, num_agreed: int, model_ms: float) -> None:
+        """Count an answer's items, those that the shadow gave too, and the shadow's time."""
+        self._shadow_items.inc(num_items)
+        self._shadow_agreed.inc(num_agreed)
+        self._shadow_duration.observe(model_ms / 1000)
+
+    def beam_checked(self, num_best: int, num_found: int) -> None:
+        """Count the best items by an exact search, and those of them that the beam had found."""
+        self._beam_best.inc(num_best)
+        self._beam_found.inc(num_found)
+
+    def trial_dropped(self) -> None:
+        """Count a comparison that was given up because there is too much to do."""
+        self._trials_dropped.inc()
 
     def counted_reads(
         self, prepare: Callable[[Sequence[RequestT]], Awaitable[list[JobT]]]
@@ -184,6 +218,26 @@ class Metrics:
         self._tokens_read, self._tokens_kept = tokens.labels("before"), tokens.labels("after")
         name, text = "stamp_beam_width", "Beams that were searched with."
         self._beam_width = self._histogram(name, text, BEAM_BUCKETS)
+
+    def _declare_models(self) -> None:
+        name, text = "stamp_model_answers_total", "Rows answered, by the model's version."
+        self._answers_by_version = self._counter(name, text, "version")
+        name, text = "stamp_model_loads_total", "Versions of the model that were loaded, or not."
+        self._loads = self._counter(name, text, "result")
+        name, text = "stamp_model_load_duration_seconds", "Loading and warming a version."
+        self._load_duration = self._histogram(name, text, LOAD_BUCKETS_S)
+        name, text = "stamp_shadow_items_total", "Items of answers that the shadow answered along."
+        self._shadow_items = self._counter(name, text)
+        name, text = "stamp_shadow_items_agreed_total", "Those of them that both had."
+        self._shadow_agreed = self._counter(name, text)
+        name, text = "stamp_shadow_model_duration_seconds", "A shadow's batch."
+        self._shadow_duration = self._histogram(name, text, DURATION_BUCKETS_S)
+        name, text = "stamp_beam_check_items_total", "Best items by an exact search, on a sample."
+        self._beam_best = self._counter(name, text)
+        name, text = "stamp_beam_check_items_found_total", "Those of them that the beam had found."
+        self._beam_found = self._counter(name, text)
+        name, text = "stamp_trials_dropped_total", "Comparisons given up for want of time."
+        self._trials_dropped = self._counter(name, text)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -138,7 +138,11 @@ class Recommender:
     def _count(self, response: RecommendResponse, outcome: Outcome[Result]) -> None:
         stages_ms = (outcome.queue_ms, outcome.history_ms, outcome.model_ms)
         self.metrics.row_answered(
-            response.source, response.degraded, stages_ms, short=response.short
+            response.model.version,
+            response.source,
+            response.degraded,
+            stages_ms,
+            short=response.short,
         )
         answer, query = outcome.answer.answer, outcome.answer.job.query
         if answer is not None:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from service import __version__
@@ -15,6 +15,7 @@ from service.errors import (
     InvalidJsonError,
     InvalidRequestError,
     ModelFailedError,
+    ModelNotLoadedError,
     NotReadyError,
     OverloadedError,
     ServiceError,
@@ -22,8 +23,8 @@ from service.errors import (
 )
 from service.lifecycle import Lifecycle
 from service.logs import record_of
+from service.models import Models
 from service.problems import problem_of
-from service.recommender import Recommender
 from service.schemas import (
     MAX_DEADLINE_MS,
     MAX_LIMIT,
@@ -76,12 +77,12 @@ async def lifecycle_of(request: Request) -> Lifecycle:
 LifecycleDep = Annotated[Lifecycle, Depends(lifecycle_of)]
 
 
-async def recommender_of(request: Request) -> Recommender:
-    """The recommender, or NotReadyError as long as there is none."""
-    recommender: Recommender | None = request.app.state.recommender
-    if recommender is None:
+async def models_of(request: Request) -> Models:
+    """The models, or NotReadyError as long as none serves."""
+    models: Models | None = request.app.state.models
+    if models is None:
         raise _not_ready(request.app.state.lifecycle.state)
-    return recommender
+    return models
 
 
 async def settings_of(request: Request) -> Settings:
@@ -91,8 +92,17 @@ async def settings_of(request: Request) -> Settings:
     return settings
 
 
-RecommenderDep = Annotated[Recommender, Depends(recommender_of)]
+ModelsDep = Annotated[Models, Depends(models_of)]
 SettingsDep = Annotated[Settings, Depends(settings_of)]
+PinnedVersion = Annotated[
+    str | None,
+    Header(
+        alias="X-Model-Version",
+        min_length=1,
+        max_length=256,
+        description="The loaded version that must answer, whoever asks; for tests.",
+    ),
+]
 
 
 @router.post(
@@ -102,6 +112,7 @@ SettingsDep = Annotated[Settings, Depends(settings_of)]
         InvalidJsonError,
         BodyTooLargeError,
         UnsupportedMediaTypeError,
+        ModelNotLoadedError,
         InvalidRequestError,
         OverloadedError,
         ModelFailedError,
@@ -110,18 +121,19 @@ SettingsDep = Annotated[Settings, Depends(settings_of)]
     ),
 )
 async def recommend(
-    body: RecommendRequest, recommender: RecommenderDep, request: Request
+    body: RecommendRequest, models: ModelsDep, request: Request, pinned: PinnedVersion = None
 ) -> RecommendResponse:
     """Return the items this user is most likely to want next, best first."""
     record = record_of(request.scope)
     async with cancelled_on_disconnect(request.receive):
-        response, outcome = await recommender.recommend(body, arrived_s=record.started_s)
+        response, outcome = await models.recommend(body, arrived_s=record.started_s, pinned=pinned)
     record.stages_ms = {
         "queue": outcome.queue_ms,
         "history": outcome.history_ms,
         "model": outcome.model_ms,
     }
     record.fields |= {
+        "version": response.model.version,
         "batch_rows": outcome.batch_rows,
         "items": len(response.items),
         "source": response.source,
@@ -144,14 +156,14 @@ async def recommend(
     ),
 )
 async def recommend_batch(
-    body: BatchRequest, recommender: RecommenderDep, request: Request
+    body: BatchRequest, models: ModelsDep, request: Request, pinned: PinnedVersion = None
 ) -> BatchResponse:
     """Answer several requests at once, each as if it had come alone."""
     record = record_of(request.scope)
 
     async def answer(one: RecommendRequest) -> BatchResult:
         try:
-            response, _ = await recommender.recommend(one, arrived_s=record.started_s)
+            response, _ = await models.recommend(one, arrived_s=record.started_s, pinned=pinned)
         except ServiceError as error:
             return BatchResult(status=error.status_code, problem=problem_of(request.scope, error))
         return BatchResult(status=200, response=response)
@@ -175,16 +187,16 @@ async def ready(lifecycle: LifecycleDep, settings: SettingsDep, request: Request
     """The model is loaded and warm, batches get done, and the service is not stopping."""
     if lifecycle.state != "ready":
         raise _not_ready(lifecycle.state)
-    recommender: Recommender = request.app.state.recommender
-    if recommender.batcher.busy_s() > settings.stall_after_s:
+    models: Models = request.app.state.models
+    if models.busy_s() > settings.stall_after_s:
         raise _not_ready("stalled")
     return Health(status="ready")
 
 
 @router.get("/info", responses=problems(NotReadyError))
-async def info(recommender: RecommenderDep, settings: SettingsDep) -> Info:
-    """What runs: the model, how good it was, and what a request may ask for."""
-    engine = recommender.engine
+async def info(models: ModelsDep, settings: SettingsDep) -> Info:
+    """What runs: the active model, how good it was, and what a request may ask for."""
+    engine = models.lineup.active.engine
     model = ModelInfo(
         name=engine.manifest.name,
         version=engine.manifest.version,

@@ -9,6 +9,7 @@ from limits import parse
 from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.bundle import MANIFEST
 from model.speed import SpeedMode
 from service.errors import StartupError
 from service.schemas import MAX_DEADLINE_MS, MAX_LIMIT
@@ -42,6 +43,22 @@ class Settings(BaseSettings):
 
     bundle_dir: DirectoryPath = Field(
         description="Folder with a model's versions; the newest is served."
+    )
+    plan_file: Path | None = Field(
+        None,
+        description="File that says which versions serve; serving.json in the bundle folder when "
+        "not given.",
+    )
+    bundle_poll_s: float = Field(
+        0.0,
+        ge=0,
+        description="How often to look for a newer version or another plan; 0 = only when asked.",
+    )
+    beam_check_percent: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="Of the answers, how many are searched again exactly, for stamp_beam_check_*.",
     )
     history_url: str = Field(
         "sqlite:///var/histories.sqlite3",
@@ -128,6 +145,15 @@ class Settings(BaseSettings):
     otel: bool = Field(
         False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
     )
+
+    @property
+    def plan_path(self) -> Path:
+        """The plan's file: where the versions are, or beside a bundle that is served alone."""
+        if self.plan_file is not None:
+            return self.plan_file
+        if (self.bundle_dir / MANIFEST).exists():
+            return self.bundle_dir.with_name(f"{self.bundle_dir.name}.serving.json")
+        return self.bundle_dir / "serving.json"
 
     @property
     def has_keys(self) -> bool:

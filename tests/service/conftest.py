@@ -16,7 +16,7 @@ from model.engine import Engine
 from service.app import create_app
 from service.settings import Settings
 from tests.factories import random_bundle
-from tests.service.fakes import PATIENCE_S, FakeEngine
+from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 from tests.service.history import servers
 
 
@@ -34,7 +34,7 @@ class Running:
     async def until_waiting(self, num_rows: int) -> None:
         """Wait until so many requests are in the queue."""
         async with asyncio.timeout(PATIENCE_S):
-            waiting = self.app.state.recommender.batcher._waiting
+            waiting = self.app.state.models.lineup.active.recommender.batcher._waiting
             while len(waiting) != num_rows:  # noqa: ASYNC110  # nothing in the service tells
                 await asyncio.sleep(0)
 
@@ -79,8 +79,8 @@ def serve(tmp_path: Path, engine: FakeEngine) -> Serve:
         def on_ready(_: Engine) -> None:
             is_ready.set()
 
-        settings = settings_for(tmp_path, **changes)
-        app = create_app(settings, lambda _: engine.as_engine(), on_ready)
+        settings = settings_for(fake_bundle(tmp_path / "bundles"), **changes)
+        app = create_app(settings, engine.load, on_ready)
         async with app.router.lifespan_context(app), client_of(app) as client:
             await asyncio.wait_for(is_ready.wait(), PATIENCE_S)
             yield Running(app, client)
@@ -101,3 +101,12 @@ def valkey() -> Iterator[servers.Server]:
     """A Valkey for all tests; each has a prefix of its own."""
     with servers.running(servers.VALKEY) as server:
         yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of two untrained versions, v2 the newer one."""
+    bundles = tmp_path / "bundles"
+    for version in ("v1", "v2"):
+        write_bundle(bundles, version)
+    return bundles

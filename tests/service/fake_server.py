@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
@@ -15,7 +17,7 @@ from service import server
 from service.app import create_app
 from service.logs import configure_logging
 from service.settings import load_settings
-from tests.service.fakes import FakeEngine
+from tests.service.fakes import FakeEngine, fake_bundle
 
 log = structlog.get_logger()
 
@@ -41,11 +43,17 @@ def steer(engine: FakeEngine) -> None:
 
 def main() -> None:
     """Serve on a free port."""
-    settings = load_settings(bundle_dir=".", history_url="memory://", port=0)
+    with TemporaryDirectory() as folder:
+        serve(fake_bundle(Path(folder)))
+
+
+def serve(bundles: Path) -> None:
+    """Serve until a signal."""
+    settings = load_settings(bundle_dir=bundles, history_url="memory://", port=0)
     configure_logging("info", "json")
     engine = TalkingEngine()
     threading.Thread(target=steer, args=[engine], daemon=True).start()
-    build_app = partial(create_app, engine_loader=lambda _: engine.as_engine())
+    build_app = partial(create_app, engine_loader=engine.load)
     server.leave(server.run(settings, None, build_app))
 
 

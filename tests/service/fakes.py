@@ -7,13 +7,16 @@ it answers the items that follow the newest one, in order and round the end.
 import asyncio
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import polars as pl
 
+from model.bundle import MANIFEST
 from model.catalog import Catalog
 from model.engine import Answer, Engine, Query, RankedItem
 from model.prompt_cache import PromptCache
+from service.settings import Settings
 from tests.factories import random_manifest, tiny_config
 
 NUM_ITEMS = 20
@@ -44,6 +47,10 @@ class FakeEngine:
         self.gate.set()
         self.failure: Exception | None = None
         self._begun = threading.Semaphore(0)
+
+    def load(self, settings: Settings, folder: Path) -> Engine:  # noqa: ARG002  # as create_app asks
+        """This object, for create_app: whatever the folder holds."""
+        return self.as_engine()
 
     def as_engine(self) -> Engine:
         """This object, for the type checker."""
@@ -81,6 +88,14 @@ class FakeEngine:
         if self.failure is not None:
             raise self.failure
         return [_answer(query) for query in queries]
+
+
+def fake_bundle(folder: Path) -> Path:
+    """The folder, with a version in it that has a manifest and nothing else."""
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    manifest = FakeEngine().manifest.model_dump_json()
+    (folder / "1" / MANIFEST).write_text(manifest, encoding="utf-8")
+    return folder
 
 
 def _answer(query: Query) -> Answer:

@@ -10,9 +10,8 @@ import pytest
 from model.errors import BundleError
 from service.app import create_app
 from service.errors import StartupError
-from service.settings import Settings
 from tests.service.conftest import Running, Serve, client_of, settings_for, write_bundle
-from tests.service.fakes import PATIENCE_S, FakeEngine
+from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 
 
 async def readiness(client: httpx.AsyncClient) -> tuple[int, str]:
@@ -32,12 +31,12 @@ async def test_the_service_answers_while_the_engine_comes_up(
         is_warming.set()
         assert may_warm.wait(PATIENCE_S)
 
-    def load(_: Settings) -> FakeEngine:
+    def load(*_: object) -> FakeEngine:
         assert may_load.wait(PATIENCE_S)
         return engine
 
     engine.warm_up = warm_up  # type: ignore[method-assign]
-    app = create_app(settings_for(tmp_path), load, lambda _: is_ready.set())  # type: ignore[arg-type]
+    app = create_app(settings_for(fake_bundle(tmp_path)), load, lambda _: is_ready.set())  # type: ignore[arg-type]
     async with app.router.lifespan_context(app), client_of(app) as client:
         alive = await client.get("/health/live")
         loading = await readiness(client)
@@ -108,10 +107,10 @@ async def test_an_engine_that_does_not_load_fails_the_service(
 ) -> None:
     """The reason is `failed`, and the lifecycle keeps the error for the exit."""
 
-    def load(_: Settings) -> FakeEngine:
+    def load(*_: object) -> FakeEngine:
         raise error
 
-    app = create_app(settings_for(tmp_path), load)  # type: ignore[arg-type]
+    app = create_app(settings_for(fake_bundle(tmp_path)), load)  # type: ignore[arg-type]
     async with app.router.lifespan_context(app), client_of(app) as client:
         async with asyncio.timeout(PATIENCE_S):
             while app.state.lifecycle.failure is None:  # noqa: ASYNC110  # only the exit looks at it
@@ -126,11 +125,11 @@ async def test_stopping_while_the_engine_loads_waits_for_nothing(tmp_path: Path)
     """The lifespan ends though the loader has not."""
     may_load = threading.Event()
 
-    def load(_: Settings) -> FakeEngine:
+    def load(*_: object) -> FakeEngine:
         assert may_load.wait(PATIENCE_S)
         return FakeEngine()
 
-    app = create_app(settings_for(tmp_path), load)  # type: ignore[arg-type]
+    app = create_app(settings_for(fake_bundle(tmp_path)), load)  # type: ignore[arg-type]
     async with app.router.lifespan_context(app):
         pass
     may_load.set()
@@ -175,6 +174,10 @@ async def test_the_documentation_is_served(running: Running) -> None:
         "/users/{user_id}/history",
         "/items",
         "/items/{item_id}",
+        "/models",
+        "/models/{version}/activate",
+        "/models/rollback",
+        "/models/plan",
         "/health/live",
         "/health/ready",
         "/info",

@@ -21,7 +21,7 @@ from service.lifecycle import Lifecycle
 from service.server import Server, listen, run
 from service.settings import Settings
 from tests.service.conftest import settings_for, write_bundle
-from tests.service.fakes import PATIENCE_S, FakeEngine
+from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 from tests.service.process import START_S, Process
 
 Start = Callable[..., Process]
@@ -164,16 +164,15 @@ def test_a_client_who_leaves_is_noticed(start: Start) -> None:
 
 def run_until_ready(folder: Path, example_user: str | None, **changes: Any) -> int:
     """Serve in this process, and send it SIGTERM as soon as it is ready."""
-    engine = FakeEngine().as_engine()
 
     def build_app(settings: Settings, on_ready: Callable[[Engine], None]) -> FastAPI:
         def ready_then_stop(engine: Engine) -> None:
             on_ready(engine)
             signal.raise_signal(signal.SIGTERM)
 
-        return create_app(settings, lambda _: engine, ready_then_stop)
+        return create_app(settings, FakeEngine().load, ready_then_stop)
 
-    return run(settings_for(folder, port=0, **changes), example_user, build_app)
+    return run(settings_for(fake_bundle(folder), port=0, **changes), example_user, build_app)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +209,15 @@ def test_ipv6_addresses_stand_in_brackets(
 def test_an_engine_that_fails_ends_the_server(tmp_path: Path) -> None:
     """In one line, however many the error had."""
 
-    def load(_: Settings) -> Engine:
+    def load(*_: object) -> Engine:
         raise RuntimeError("no such device\nby the way")
 
     with pytest.raises(StartupError, match="no such device by the way"):
-        run(settings_for(tmp_path, port=0), None, partial(create_app, engine_loader=load))
+        run(
+            settings_for(fake_bundle(tmp_path), port=0),
+            None,
+            partial(create_app, engine_loader=load),
+        )
 
 
 async def test_the_first_signal_drains_and_the_second_forces() -> None:
