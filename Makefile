@@ -24,7 +24,7 @@ DEV := .venv/.installed-dev-$(ID)
 BROKEN := $(shell test -x .venv/bin/python || echo broken)
 
 .NOTPARALLEL:
-.PHONY: help serve test check format train install hooks lock audit clean broken
+.PHONY: help serve test fuzz faults check format train install hooks lock audit clean broken
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,12 @@ serve: $(RUNTIME) ## train the MovieLens-100K demo if need be, then serve it on 
 
 test: $(DEV) ## run every test, with branch coverage
 	$(PY) -m pytest --cov --cov-fail-under=95
+
+fuzz: $(DEV) ## send more than 5,000 requests made from the API's description to a real service
+	FUZZ_CASES=600 $(PY) -m pytest -q -s tests/service/test_fuzz.py
+
+faults: $(DEV) ## let stores, disks, versions and clients fail under load; print what callers saw
+	$(PY) -m pytest -q -s tests/service/faults
 
 check: $(DEV) ## formatting, lint and types, as on every commit
 	$(PY) -m ruff format --check .

@@ -56,6 +56,13 @@ class CatalogReadOnlyError(ServiceError):
     code = "catalog_read_only"
 
 
+class PathNotFoundError(ServiceError):
+    """There is no such path: an id with a line break in it, for one, is not found in any."""
+
+    status = 404
+    code = "not_found"
+
+
 class ItemNotFoundError(ServiceError):
     """The catalog does not know the item."""
 

@@ -12,6 +12,7 @@ from service.errors import (
     InvalidJsonError,
     InvalidRequestError,
     NotReadyError,
+    PathNotFoundError,
     UnsupportedMediaTypeError,
 )
 from service.event_schemas import EventsRequest, EventsResponse, UserHistory
@@ -70,7 +71,7 @@ async def events(
 
 @event_router.get(
     "/users/{user_id:path}/history",
-    responses=problems(InvalidRequestError, NotReadyError, HistoryStoreError),
+    responses=problems(PathNotFoundError, InvalidRequestError, NotReadyError, HistoryStoreError),
 )
 async def history(
     user_id: UserIdInPath,
@@ -86,7 +87,7 @@ async def history(
 @event_router.delete(
     "/users/{user_id:path}/history",
     status_code=204,
-    responses=problems(InvalidRequestError, HistoryStoreError),
+    responses=problems(PathNotFoundError, InvalidRequestError, HistoryStoreError),
 )
 async def delete_history(user_id: UserIdInPath, store: StoreDep) -> None:
     """Forget a user: history and the ids of events. Again, it changes nothing."""

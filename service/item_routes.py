@@ -22,6 +22,7 @@ from service.errors import (
     InvalidRequestError,
     ItemNotFoundError,
     NotReadyError,
+    PathNotFoundError,
     UnsupportedMediaTypeError,
 )
 from service.item_schemas import Item, ItemBody, ItemPage
@@ -85,7 +86,7 @@ async def list_items(
 
 @item_router.get(
     "/items/{item_id:path}",
-    responses=problems(InvalidRequestError, ItemNotFoundError, NotReadyError),
+    responses=problems(InvalidRequestError, PathNotFoundError, ItemNotFoundError, NotReadyError),
 )
 async def get_item(item_id: ItemIdInPath, models: ModelsDep) -> Item:
     """Return what is known of an item."""
@@ -97,6 +98,7 @@ async def get_item(item_id: ItemIdInPath, models: ModelsDep) -> Item:
     responses=problems(
         InvalidJsonError,
         CatalogReadOnlyError,
+        PathNotFoundError,
         BodyTooLargeError,
         UnsupportedMediaTypeError,
         InvalidRequestError,
@@ -121,6 +123,7 @@ async def put_item(
     status_code=204,
     responses=problems(
         CatalogReadOnlyError,
+        PathNotFoundError,
         ItemNotFoundError,
         InvalidRequestError,
         NotReadyError,

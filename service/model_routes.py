@@ -14,6 +14,7 @@ from service.errors import (
     ModelUnusableError,
     NoPreviousModelError,
     NotReadyError,
+    PathNotFoundError,
     UnsupportedMediaTypeError,
 )
 from service.lineup import Lineup
@@ -37,7 +38,13 @@ async def list_models(models: ModelsDep) -> ModelList:
 
 @model_router.post(
     "/models/{version}/activate",
-    responses=problems(ModelNotFoundError, ModelUnusableError, InvalidRequestError, NotReadyError),
+    responses=problems(
+        PathNotFoundError,
+        ModelNotFoundError,
+        ModelUnusableError,
+        InvalidRequestError,
+        NotReadyError,
+    ),
 )
 async def activate_model(version: VersionInPath, models: ModelsDep) -> ModelsChanged:
     """Load a version, warm it, and let it serve from then on; `newest` follows the folder."""

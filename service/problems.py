@@ -20,6 +20,7 @@ from service.errors import (
     InvalidJsonError,
     InvalidRequestError,
     ModelFailedError,
+    PathNotFoundError,
     ServiceError,
     UnsupportedMediaTypeError,
 )
@@ -27,7 +28,11 @@ from service.logs import record_of
 
 MAX_ERRORS_LISTED = 20
 MAX_POINTER_CHARS = 200
-FRAMEWORK_CODES = {400: InvalidJsonError.code, 404: "not_found", 405: "method_not_allowed"}
+FRAMEWORK_CODES = {
+    400: InvalidJsonError.code,
+    404: PathNotFoundError.code,
+    405: "method_not_allowed",
+}
 
 
 def install_error_handlers(app: FastAPI) -> None:

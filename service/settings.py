@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from limits import parse
-from pydantic import AfterValidator, DirectoryPath, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, DirectoryPath, Field, FilePath, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from model.bundle import MANIFEST
 from model.speed import SpeedMode
@@ -30,7 +35,10 @@ Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class Settings(BaseSettings):
-    """Read once at start-up; a flag beats a variable, that beats `.env`, that beats the default."""
+    """Read once at start-up.
+
+    A flag beats a variable, that beats `.env`, that beats the TOML file, that beats the default.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -41,6 +49,9 @@ class Settings(BaseSettings):
         frozen=True,
     )
 
+    config_file: FilePath | None = Field(
+        None, description="TOML file with settings, e.g. port = 9000; everything else beats it."
+    )
     bundle_dir: DirectoryPath = Field(
         description="Folder with a model's versions; the newest is served."
     )
@@ -146,6 +157,21 @@ class Settings(BaseSettings):
         False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The sources, the strongest first; any but the last may name the last, the file."""
+        sources = (init_settings, env_settings, dotenv_settings)
+        named = [path for source in sources if (path := source().get("config_file")) is not None]
+        file = TomlConfigSettingsSource(settings_cls, Path(named[0])) if named else None
+        return sources if file is None else (*sources, file)
+
     @property
     def plan_path(self) -> Path:
         """The plan's file: where the versions are, or beside a bundle that is served alone."""
@@ -168,7 +194,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Settings from `flags` (None: not given) and the environment, or StartupError in one line."""
+    """Settings from `flags` (None: not given) and all else, or StartupError in one line."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
@@ -177,6 +203,8 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise StartupError(_in_one_line(error)) from error
+    except (OSError, ValueError) as error:  # of the TOML file
+        raise StartupError(f"{PREFIX}CONFIG_FILE: {error}") from error
 
 
 def without_password(url: str) -> str:

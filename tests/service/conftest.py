@@ -18,6 +18,7 @@ from service.settings import Settings
 from tests.factories import random_bundle
 from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 from tests.service.history import servers
+from tests.service.process import Process
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Running:
                 await asyncio.sleep(0)
 
 
+Start = Callable[..., Process]
 Serve = Callable[..., AbstractAsyncContextManager[Running]]
 
 
@@ -110,3 +112,17 @@ def folder(tmp_path: Path) -> Path:
     for version in ("v1", "v2"):
         write_bundle(bundles, version)
     return bundles
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start processes that end with the test."""
+    processes: list[Process] = []
+
+    def start(*arguments: str, **variables: str) -> Process:
+        processes.append(Process(*arguments, **variables))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.stop()

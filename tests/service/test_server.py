@@ -4,7 +4,7 @@ import json
 import shlex
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,9 @@ from service.errors import StartupError
 from service.lifecycle import Lifecycle
 from service.server import Server, listen, run
 from service.settings import Settings
-from tests.service.conftest import settings_for, write_bundle
+from tests.service.conftest import Start, settings_for, write_bundle
 from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 from tests.service.process import START_S, Process
-
-Start = Callable[..., Process]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Start processes that end with the test."""
-    processes: list[Process] = []
-
-    def start(*arguments: str, **variables: str) -> Process:
-        processes.append(Process(*arguments, **variables))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.stop()
 
 
 def start_fake(start: Start, **variables: str) -> Process:

@@ -1,4 +1,4 @@
-"""Settings: four sources in their order, and one readable line about what is wrong."""
+"""Settings: five sources in their order, and one readable line about what is wrong."""
 
 from pathlib import Path
 
@@ -34,6 +34,47 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(
     assert settings.host == "variable"
     assert settings.device == "file"
     assert settings.dtype == "float32"
+
+
+@pytest.mark.parametrize("named_by", ["flag", "variable", ".env"])
+def test_a_toml_file_is_beaten_by_all_but_the_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    """Whichever of the stronger sources names it."""
+    file = folder / "service.toml"
+    file.write_text("port = 9\nmax_queue_rows = 8\ndrain_delay_s = 2\n", encoding="utf-8")
+    lines = {".env": ["STAMP_PORT=1", f"STAMP_CONFIG_FILE={file}"]}.get(named_by, ["STAMP_PORT=1"])
+    (folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setenv("STAMP_CONFIG_FILE", str(file) if named_by == "variable" else "")
+
+    settings = load_settings(config_file=str(file) if named_by == "flag" else None)
+
+    assert settings.port == 1
+    assert settings.max_queue_rows == 8
+    assert settings.drain_delay_s == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("prot = 1", r"^STAMP_PROT is not a setting"),
+        ("port = 'x'", r"^STAMP_PORT=x: "),
+        ("port =", r"^STAMP_CONFIG_FILE: Invalid value"),
+    ],
+)
+def test_what_is_wrong_in_a_toml_file_refuses_to_start(folder: Path, text: str, line: str) -> None:
+    """In one line, like everything else."""
+    file = folder / "service.toml"
+    file.write_text(text, encoding="utf-8")
+
+    with pytest.raises(StartupError, match=line):
+        load_settings(config_file=str(file))
+
+
+def test_a_toml_file_that_is_missing_refuses_to_start() -> None:
+    """Defaults in its place would be a surprise."""
+    with pytest.raises(StartupError, match=r"STAMP_CONFIG_FILE=none.toml: Path does not point"):
+        load_settings(config_file="none.toml")
 
 
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

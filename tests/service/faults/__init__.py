@@ -1,0 +1,1 @@
+"""What the service does under load while something fails."""
