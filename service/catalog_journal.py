@@ -6,6 +6,7 @@ first and applied then; one that the engine refuses is taken back.
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import structlog
+from polars.exceptions import PolarsError
 from pydantic import JsonValue
 
 from model.engine import Engine
@@ -88,7 +90,7 @@ class CatalogJournal:
         query = "SELECT item_id, columns, vector, removed FROM changes ORDER BY number"
         with _translated():
             rows = self._connection.execute(query).fetchall()
-        return sum(_apply_if_taken(engine, _change(row)) for row in rows)
+        return _apply_all(engine, [_change(row) for row in rows])
 
     def put(self, engines: Sequence[Engine], change: Change) -> None:
         """Keep a change, then apply it; InvalidRequestError if the first engine refuses it.
@@ -131,14 +133,37 @@ class CatalogJournal:
 def apply(engine: Engine, change: Change) -> None:
     """Bring an item to what was said of it; ModelError if the catalog cannot take that."""
     if change.columns is not None:
-        frame = pl.DataFrame({name: [value] for name, value in change.columns.items()})
-        frame = frame.with_columns(pl.lit(change.item_id).alias("item_id"))
-        vectors = None
-        if change.vector is not None:
-            vectors = np.frombuffer(change.vector, dtype=np.float32)[None].copy()
-        engine.put_items(frame, vectors)
+        _put(engine, [change])
     if change.removed:
         engine.remove_items([change.item_id])
+
+
+def _put(engine: Engine, changes: Sequence[Change]) -> None:
+    """Put items of which the same columns are said, all or none of them with vectors."""
+    frame = pl.DataFrame([change.columns for change in changes], infer_schema_length=None)
+    frame = frame.with_columns(item_id=pl.Series([change.item_id for change in changes]))
+    vectors = [np.frombuffer(c.vector, dtype=np.float32) for c in changes if c.vector is not None]
+    engine.put_items(frame, np.stack(vectors) if vectors else None)
+
+
+def _apply_all(engine: Engine, changes: Sequence[Change]) -> int:
+    """Apply changes of different items, alike ones at once; how many were taken."""
+    groups: dict[tuple[object, ...], list[Change]] = defaultdict(list)
+    for change in changes:
+        columns, vector = change.columns or {}, change.vector
+        groups[tuple(sorted(columns)), None if vector is None else len(vector)].append(change)
+    return sum(_apply_alike(engine, group) for group in groups.values())
+
+
+def _apply_alike(engine: Engine, changes: Sequence[Change]) -> int:
+    """Apply changes at once; if that is refused, one by one, so that the log names the wrong."""
+    if changes[0].columns:
+        try:
+            _put(engine, changes)
+        except (ModelError, PolarsError):
+            return sum(_apply_if_taken(engine, change) for change in changes)
+    engine.remove_items([change.item_id for change in changes if change.removed])
+    return len(changes)
 
 
 def _apply_if_taken(engine: Engine, change: Change) -> bool:
