@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -193,11 +193,21 @@ def serve(start: Start, folder: Path, history_url: str, **variables: str) -> Pro
 
 @asynccontextmanager
 async def calling(
-    url: str, *, rude: int = 0, num_callers: int = NUM_CALLERS
+    target: str | httpx.AsyncClient, *, rude: int = 0, num_callers: int = NUM_CALLERS
 ) -> AsyncIterator[Load]:
-    """Callers for as long as the block runs; their counts are printed then (pytest -s)."""
+    """Callers for as long as the block runs; their counts are printed then (pytest -s).
+
+    Args:
+        target: a service's address, or a client of it.
+        rude: every how many recommendations a caller leaves before the answer; 0 = never.
+        num_callers: at once.
+    """
     tally = Tally()
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
+    async with AsyncExitStack() as stack:
+        client = target
+        if isinstance(client, str):
+            client = httpx.AsyncClient(base_url=client, timeout=PATIENCE_S)
+            await stack.enter_async_context(client)
         callers = [Caller(number, client, tally, rude) for number in range(num_callers)]
         tasks = [asyncio.create_task(caller.call_on()) for caller in callers]
         load = Load(client, callers, tally)
