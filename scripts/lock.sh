@@ -18,8 +18,13 @@ lock() { # lock OUTPUT ARGUMENT...
 }
 
 # The largest first: the others take their pins from it.
-lock dev pyproject.toml --extra train --extra bench --extra dev
+lock dev pyproject.toml --extra train --extra bench --extra loadtest --extra dev
 unset UPGRADE
 lock runtime pyproject.toml --extra train --constraints requirements/dev.lock
 lock service pyproject.toml --constraints requirements/dev.lock
+# Of the load test the extra alone, without what the service needs.
+.venv/bin/python -c 'import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["optional-dependencies"]["loadtest"], sep="\n")' |
+  lock loadtest - --constraints requirements/dev.lock
 lock demo requirements/demo.txt --no-deps

@@ -16,15 +16,21 @@ def pins_of(lock: str) -> dict[str, str]:
     return dict(re.findall(r"^(\w[^\\\n]+?) \\\n((?:    .+\n)+)", text, flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize(("part", "whole"), [("service", "runtime"), ("runtime", "dev")])
+@pytest.mark.parametrize(
+    ("part", "whole"), [("service", "runtime"), ("runtime", "dev"), ("loadtest", "dev")]
+)
 def test_a_lock_is_part_of_the_next(part: str, whole: str) -> None:
-    """What was tested with `dev` is what `runtime` and `service` install."""
+    """What was tested with `dev` is what the other locks install."""
     assert pins_of(part).keys() <= pins_of(whole).keys()
 
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("service", ()), ("runtime", ("train",)), ("dev", ("train", "bench", "dev"))],
+    [
+        ("service", ()),
+        ("runtime", ("train",)),
+        ("dev", ("train", "bench", "loadtest", "dev")),
+    ],
 )
 def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
     """Whoever adds a dependency locks it; torch is the one exception."""
@@ -33,6 +39,14 @@ def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ..
     asked = {re.split(r"[^\w-]", line)[0] for line in sum(groups, project["dependencies"])}
 
     assert asked - {"torch"} <= {pin.partition("==")[0] for pin in pins_of(lock)}
+
+
+def test_the_load_test_installs_without_the_service() -> None:
+    """Its lock holds its own extra, and neither the service's framework nor its server."""
+    names = {pin.partition("==")[0] for pin in pins_of("loadtest")}
+
+    assert {"locust", "matplotlib", "polars"} <= names
+    assert names & {"fastapi", "uvicorn", "safetensors"} == set()
 
 
 @pytest.mark.parametrize("extra", ["encoders", "baselines"])
