@@ -59,6 +59,17 @@ class Catalog:
         """The item's row, or None if the catalog does not know it."""
         return self._index.get(item_id)
 
+    def find(self, text: str) -> npt.NDArray[np.int64]:
+        """Indices of the items with `text` in the title, in any case, or as id; popular ones first.
+
+        Reads every title: a hundred milliseconds at a million items.
+        """
+        in_title = pl.col("title").str.to_lowercase().str.contains(text.lower(), literal=True)
+        matches = in_title.fill_null(value=False) | (pl.col("item_id") == text)
+        found = self.frame.lazy().with_row_index("index").filter(matches)
+        found = found.sort(["popularity", "index"], descending=[True, False])
+        return found.select(pl.col("index").cast(pl.Int64)).collect()["index"].to_numpy()
+
     @property
     def by_popularity(self) -> npt.NDArray[np.int64]:
         """Item indices, most popular first, then in catalog order."""

@@ -25,6 +25,7 @@ from service.metrics import Metrics
 from service.model_routes import model_router
 from service.models import Models
 from service.openapi import openapi
+from service.page_routes import page_router
 from service.plan import PlanFile
 from service.problems import install_error_handlers
 from service.rate_limit import Limiter
@@ -71,6 +72,8 @@ def create_app(
     app.include_router(event_router)
     app.include_router(item_router)
     app.include_router(model_router)
+    if settings.page:
+        app.include_router(page_router())
     install_middleware(app, settings, app.state.metrics, app.state.limiter)
     install_error_handlers(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it

@@ -1,7 +1,7 @@
 """Endpoints about items: parse, call, answer. Changes are made between two batches."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -76,12 +76,25 @@ async def list_items(
     models: ModelsDep,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=256,
+            description="Only items with this in the title, in any case, or as id; the most "
+            "popular first.",
+        ),
+    ] = None,
 ) -> ItemPage:
-    """Return some of the catalog's items, in its order."""
+    """Return some of the catalog's items, in its order, or some of those that are looked for."""
     engine = models.lineup.active.engine
     total = engine.sids.num_items  # an item that is just being added has a name first
-    items = [_item(engine, index) for index in range(offset, min(offset + limit, total))]
-    return ItemPage(items=items, total=total)
+    found: Sequence[int] = range(total)
+    if q is not None:
+        in_catalog = await asyncio.to_thread(engine.catalog.find, q)
+        found = in_catalog[in_catalog < total].tolist()
+    items = [_item(engine, index) for index in found[offset : offset + limit]]
+    return ItemPage(items=items, total=len(found))
 
 
 @item_router.get(

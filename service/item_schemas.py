@@ -47,7 +47,7 @@ class Item(BaseModel):
 
 
 class ItemPage(BaseModel):
-    """Some of the catalog, in its order."""
+    """Some of the catalog, or of the items looked for."""
 
     items: list[Item]
-    total: int = Field(description="Items in the whole catalog, those taken out included.")
+    total: int = Field(description="Items in the catalog, or found, those taken out included.")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
+from urllib.parse import quote
 
 import structlog
 import uvicorn
@@ -76,7 +77,7 @@ def run(
         version = f"{engine.manifest.name}/{engine.manifest.version}"
         example = curl(url, engine, example_user, with_key=settings.has_keys)
         log.info("ready", url=url, model=version, example=example)
-        print_welcome(url, version, example)
+        print_welcome(url, version, example, with_page=settings.page, user=example_user)
 
     app = build_app(settings, on_ready=announce)
     lifecycle: Lifecycle = app.state.lifecycle
@@ -128,12 +129,16 @@ def curl(url: str, engine: Engine, example_user: str | None, *, with_key: bool) 
     return f"curl -s {url}/recommend -H 'Content-Type: application/json' -d {body}{key}"
 
 
-def print_welcome(url: str, version: str, example: str) -> None:
+def print_welcome(
+    url: str, version: str, example: str, *, with_page: bool, user: str | None
+) -> None:
     """Tell the person at the terminal where the service is and how to try it."""
+    query = "" if user is None else f"?user={quote(user, safe='')}"
+    page = f"\nOr in a browser: {url}/{query}\n" if with_page else ""
     console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"\nSTAMP Recommender {__version__} serves {version} at {url} (documentation: {url}/docs)"
-        f"\nTry it:\n\n  {example}\n"
+        f"\nTry it:\n\n  {example}\n{page}"
     )
 
 

@@ -122,6 +122,7 @@ class Settings(BaseSettings):
         None, description="File with such keys, one a line; read at the start."
     )
     public_docs: bool = Field(True, description="Whether /docs and /openapi.json need no key.")
+    page: bool = Field(True, description="Whether there is a page at / to try the service with.")
     rate_limit: Rate | None = Field(
         None, description="Most requests per key, or per address without keys, e.g. 100/second."
     )

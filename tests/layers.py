@@ -127,6 +127,7 @@ LAYERS = {
         "item_routes",
         "model_schemas",
         "model_routes",
+        "page_routes",
         "app",
         "server",
     ),

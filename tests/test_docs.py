@@ -44,6 +44,7 @@ HOSTS = {  # every host a file of ours may name
     "semver.org",
     "snap.stanford.edu",
     "www.apache.org",
+    "www.w3.org",  # the name of SVG
 }
 SECTIONS = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 

@@ -141,3 +141,24 @@ def test_a_file_that_is_no_journal_ends_the_start(folder: Path) -> None:
 
     with pytest.raises(StartupError, match=r"catalog file .*changes\.db"):
         create_app(settings_for(folder, catalog_file=path))
+
+
+async def test_items_are_found_by_title_in_any_case_and_by_id(folder: Path) -> None:
+    """The most popular first, page by page; an item that was just added too."""
+    async with serving(folder) as client:
+        await client.put("/items/one-more", json={**NEW, "title": "ÄTNA, i1 again"})
+        all_items = (await client.get("/items", params={"limit": 1_000})).json()["items"]
+        by_title = (await client.get("/items", params={"q": "I1", "limit": 4})).json()
+        rest = (await client.get("/items", params={"q": "I1", "offset": 4})).json()
+        folded = (await client.get("/items", params={"q": "ätna"})).json()
+        by_id = (await client.get("/items", params={"q": "one-more"})).json()
+        nothing = (await client.get("/items", params={"q": ".*"})).json()
+
+    wanted = [item for item in all_items if "i1" in (item["title"] or "")]
+    wanted.sort(key=lambda item: -item["popularity"])
+    assert len(wanted) > 4
+    assert by_title["items"] + rest["items"] == wanted
+    assert by_title["total"] == rest["total"] == len(wanted)
+    assert [item["item_id"] for item in folded["items"]] == ["one-more"]
+    assert folded == by_id
+    assert nothing == {"items": [], "total": 0}

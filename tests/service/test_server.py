@@ -1,6 +1,7 @@
 """The service as a process: it comes up, says where it is, drains, and leaves with a code."""
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -160,10 +161,10 @@ def run_until_ready(folder: Path, example_user: str | None, **changes: Any) -> i
 
 
 @pytest.mark.parametrize(
-    ("example_user", "body"),
+    ("example_user", "body", "page"),
     [
-        (None, '{"history":["item-0","item-1","item-2"],"limit":5}'),
-        ("it's", """{"user_id":"it'"'"'s","limit":5}"""),
+        (None, '{"history":["item-0","item-1","item-2"],"limit":5}', "\n"),
+        ("it's", """{"user_id":"it'"'"'s","limit":5}""", r"\?user=it%27s\n"),
     ],
 )
 def test_the_welcome_is_for_people(
@@ -171,6 +172,7 @@ def test_the_welcome_is_for_people(
     capsys: pytest.CaptureFixture[str],
     example_user: str | None,
     body: str,
+    page: str,
 ) -> None:
     """Address and command on stderr, unbroken, quoted for a shell; no signal is passed on."""
     code = run_until_ready(tmp_path, example_user, host="0.0.0.0")  # noqa: S104
@@ -178,6 +180,7 @@ def test_the_welcome_is_for_people(
     stderr = capsys.readouterr().err
     assert code == 0
     assert "serves fake/1 at http://127.0.0.1:" in stderr
+    assert re.search(r"in a browser: http://127.0.0.1:\d+/" + page, stderr)
     assert f"-H 'Content-Type: application/json' -d '{body}'\n" in stderr
 
 
