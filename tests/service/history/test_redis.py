@@ -14,7 +14,7 @@ from service.history.redis_commands import Command
 from service.history.redis_single import SingleRedis
 from service.history.scripts import APPEND_SHA
 from service.history.store import REMEMBER_S, Append, NewItem
-from tests.service.history.servers import VALKEY, Server, running
+from tests.service.history.servers import PATIENCE, VALKEY, Server, running
 
 TTL_S = 1_000
 TOKEN = bytes(range(16))
@@ -31,7 +31,7 @@ def url(valkey: Server) -> str:
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[HistoryStore]:
     """The store at the URL."""
-    store = open_store(url, max_items=10)
+    store = open_store(url, max_items=10, patience=PATIENCE)
     yield store
     await store.close()
 
@@ -39,7 +39,7 @@ async def store(url: str) -> AsyncIterator[HistoryStore]:
 @pytest.fixture
 async def other(url: str) -> AsyncIterator[HistoryStore]:
     """The same store as another process has it."""
-    store = open_store(url, max_items=10)
+    store = open_store(url, max_items=10, patience=PATIENCE)
     yield store
     await store.close()
 

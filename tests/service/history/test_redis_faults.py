@@ -11,7 +11,14 @@ from service.errors import HistoryStoreError, StoreUnreachableError
 from service.history import HistoryStore, open_store
 from service.history.breaker import MAX_FAILURES
 from service.history.store import Append, NewItem
-from tests.service.history.servers import PATIENCE_S, VALKEY, Server, running, running_cluster
+from tests.service.history.servers import (
+    PATIENCE,
+    PATIENCE_S,
+    VALKEY,
+    Server,
+    running,
+    running_cluster,
+)
 
 CALL_S = 0.5  # no call takes longer, whatever fails
 REFUSAL_S = 0.001  # nor this, once the breaker is open
@@ -109,9 +116,12 @@ async def test_a_full_server_still_answers_reads(store: HistoryStore, server: Se
     assert store.breaker_state == "closed"
 
 
-async def test_a_burst_waits_for_its_turn(store: HistoryStore) -> None:
+@pytest.mark.usefixtures("store")
+async def test_a_burst_waits_for_its_turn(server: Server) -> None:
     """More calls at once than there are connections: none is refused."""
-    histories = await asyncio.gather(*(store.get_many(["ann"]) for _ in range(300)))
+    patient = open_store(server.url, max_items=10, patience=PATIENCE)
+    histories = await asyncio.gather(*(patient.get_many(["ann"]) for _ in range(300)))
+    await patient.close()
 
     assert histories == [[["a"]]] * 300
 
@@ -120,7 +130,8 @@ async def test_a_cluster_answers_for_the_nodes_it_has_left() -> None:
     """Users of the frozen or dead node are unreadable, the others served, every call bounded."""
     users = [f"u{n}" for n in range(30)]
     with running_cluster() as nodes:
-        store = open_store(f"redis+cluster://127.0.0.1:{nodes[0].port}", max_items=10)
+        url = f"redis+cluster://127.0.0.1:{nodes[0].port}"
+        store = open_store(url, max_items=10, patience=2)
         await store.append_many([Append(user_id, [NewItem("a")]) for user_id in users])
         nodes[1].freeze()
         frozen = [await timed(store, users) for _ in range(MAX_FAILURES)]
@@ -131,10 +142,10 @@ async def test_a_cluster_answers_for_the_nodes_it_has_left() -> None:
         await store.close()
 
     for seconds, histories in [*frozen, *dead]:
-        assert seconds < CALL_S
+        assert seconds < 2 * CALL_S
         assert 3 < histories.count(None) < 20
         assert histories.count(["a"]) + histories.count(None) == len(users)
-    assert frozen[-1][0] < CALL_S / 6  # less than one wait for an answer
+    assert frozen[-1][0] < 2 * CALL_S / 6  # less than one wait for an answer
     assert thawed_s < RECOVERY_S
 
 

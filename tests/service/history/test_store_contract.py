@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from service.history import HistoryStore, open_store
 from service.history.store import EXPORT_USERS, REMEMBER_S, Append, NewItem
 from tests.service.history.conftest import Clock
+from tests.service.history.servers import PATIENCE
 
 KINDS = ("memory", "sqlite", "valkey", "debian", "cluster")
 MAX_ITEMS = 3
@@ -18,7 +19,7 @@ MAX_ITEMS = 3
 async def store(request: pytest.FixtureRequest, clock: Clock) -> AsyncIterator[HistoryStore]:
     """An empty store of each kind."""
     url = request.getfixturevalue(f"{request.param}_url")
-    store = open_store(url, max_items=MAX_ITEMS, clock=clock)
+    store = open_store(url, max_items=MAX_ITEMS, clock=clock, patience=PATIENCE)
     yield store
     await store.close()
 
