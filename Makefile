@@ -6,6 +6,7 @@
 #                         what pip installs as torch instead of its CPU build; export it to keep it
 #   RECIPE=smoke          what `make train` trains, and `make serve` trains and serves
 #   SERVE_ARGS="--port 9000"   more options for `python -m service serve`
+#   CYCLE_ARGS="--cached"      more options for `python -m tests.deploy.compose_cycle`
 
 PYTHON ?=
 TORCH ?=
@@ -24,7 +25,7 @@ DEV := .venv/.installed-dev-$(ID)
 BROKEN := $(shell test -x .venv/bin/python || echo broken)
 
 .NOTPARALLEL:
-.PHONY: help serve test fuzz faults check format train install hooks lock audit clean broken
+.PHONY: help serve test fuzz faults check containers format train install hooks lock audit clean broken
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,11 @@ check: $(DEV) ## formatting, lint and types, as on every commit
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	.venv/bin/hadolint Dockerfile tests/deploy/*.Dockerfile
+	@scripts/check-compose.sh
+
+containers: $(DEV) ## build the images and take docker-compose.yml through its whole life on an engine
+	$(PY) -m tests.deploy.compose_cycle $(CYCLE_ARGS)
 
 format: $(DEV) ## rewrite the code as `make check` wants it
 	$(PY) -m ruff check --fix .

@@ -25,7 +25,7 @@ from service.history import HistoryStore, open_store
 from service.history.exporting import history_file
 from service.history.importing import HistoryFile
 from service.logs import configure_logging
-from service.settings import PREFIX, Settings, load_settings, without_password
+from service.settings import PREFIX, Settings, load_settings, read_url, without_password
 
 PATIENCE = 50  # times the timeouts of a service: an import need not be quick
 
@@ -40,7 +40,12 @@ class _ServeByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-StoreOption = Annotated[str, typer.Option(help="The history store's URL, as in STAMP_HISTORY_URL.")]
+StoreOption = Annotated[
+    str | None, typer.Option(help="The history store's URL, as in STAMP_HISTORY_URL.")
+]
+StoreFileOption = Annotated[
+    Path | None, typer.Option(help="File with that URL, so that no list of processes shows it.")
+]
 
 app = typer.Typer(cls=_ServeByDefault, add_completion=False, pretty_exceptions_enable=False)
 
@@ -90,7 +95,8 @@ def serve(
 @app.command()
 def import_histories(
     file: Annotated[Path, typer.Argument(help="Parquet: user_id, item_ids (oldest first).")],
-    store: StoreOption,
+    store: StoreOption = None,
+    store_file: StoreFileOption = None,
     *,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite users who have a history already.")
@@ -101,21 +107,24 @@ def import_histories(
 ) -> None:
     """Fill the history store; run again after an interruption, it comes to the same."""
     with in_one_line():
-        if store == "memory://":
+        url = _url_of(store, store_file)
+        if url == "memory://":
             raise StartupError("memory:// would be gone when the import ends; give another store")
-        asyncio.run(_import(HistoryFile.open(file), store, max_history_items, replace=replace))
+        asyncio.run(_import(HistoryFile.open(file), url, max_history_items, replace=replace))
 
 
 @app.command()
 def export_histories(
     file: Annotated[Path, typer.Argument(help="Parquet to write, as import-histories reads it.")],
-    store: StoreOption,
+    store: StoreOption = None,
+    store_file: StoreFileOption = None,
 ) -> None:
     """Write every user's history into a file; the service may go on meanwhile."""
     with in_one_line():
-        if store == "memory://":
+        url = _url_of(store, store_file)
+        if url == "memory://":
             raise StartupError("memory:// is empty here; give another store")
-        asyncio.run(_export(file, store))
+        asyncio.run(_export(file, url))
 
 
 @app.command()
@@ -143,6 +152,15 @@ def in_one_line() -> Iterator[None]:
         detail = error.detail if isinstance(error, ServiceError) else error
         typer.echo(f"error: {detail}", err=True)
         raise typer.Exit(server.FAILED) from error
+
+
+def _url_of(store: str | None, file: Path | None) -> str:
+    """The store that was named, or StartupError."""
+    if store is not None and file is None:
+        return store
+    if file is None or store is not None:
+        raise StartupError("name the store by --store or by --store-file")
+    return read_url(file)
 
 
 async def _import(file: HistoryFile, url: str, max_items: int, *, replace: bool) -> None:

@@ -50,7 +50,7 @@ def create_app(
     handed to `on_ready` when that is done.
     """
     journal = None if settings.catalog_file is None else CatalogJournal.open(settings.catalog_file)
-    store = open_store(settings.history_url, max_items=settings.max_history_items)
+    store = open_store(settings.store_url, max_items=settings.max_history_items)
     lifecycle = Lifecycle()
     app = FastAPI(
         title="STAMP Recommender",

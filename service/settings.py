@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         description="History store: sqlite:///PATH, redis://HOST, redis+cluster://HOST, or "
         "memory:// (lost at exit).",
     )
+    history_url_file: Path | None = Field(
+        None, description="File with that URL, for one with a password; beats the URL itself."
+    )
     catalog_file: Path | None = Field(
         None,
         description="SQLite file that keeps changes to the catalog; without it there are none.",
@@ -183,6 +186,11 @@ class Settings(BaseSettings):
         return self.bundle_dir / "serving.json"
 
     @property
+    def store_url(self) -> str:
+        """The history store's URL, from its file if there is one; StartupError if it is no use."""
+        return read_url(self.history_url_file) if self.history_url_file else self.history_url
+
+    @property
     def has_keys(self) -> bool:
         """Whether callers need a key."""
         return self.api_keys is not None or self.api_keys_file is not None
@@ -206,6 +214,17 @@ def load_settings(**flags: Any) -> Settings:
         raise StartupError(_in_one_line(error)) from error
     except (OSError, ValueError) as error:  # of the TOML file
         raise StartupError(f"{PREFIX}CONFIG_FILE: {error}") from error
+
+
+def read_url(file: Path) -> str:
+    """The URL that a file holds, or StartupError."""
+    try:
+        url = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"{file}: cannot read the URL of the history store") from error
+    if not url:
+        raise StartupError(f"{file}: holds no URL of a history store")
+    return url
 
 
 def without_password(url: str) -> str:

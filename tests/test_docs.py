@@ -41,6 +41,7 @@ HOSTS = {  # every host a file of ours may name
     "keepachangelog.com",
     "localhost",
     "nijianmo.github.io",
+    "prometheus",  # a service of docker-compose.yml
     "semver.org",
     "snap.stanford.edu",
     "www.apache.org",

@@ -141,6 +141,26 @@ def test_a_password_is_not_printed(valkey: Server, folder: Path) -> None:
     assert "password=no" not in bad
 
 
+def test_the_store_may_be_named_in_a_file(folder: Path) -> None:
+    """For imports and exports alike; the URL itself is on no command line."""
+    write_histories(folder / "a.parquet", {"ann": ["a", "b"]})
+    (folder / "url").write_text(f"sqlite:///{folder}/store\n", encoding="utf-8")
+
+    cli.invoke(app, ["import-histories", "a.parquet", "--store-file", "url"])
+    result = cli.invoke(app, ["export-histories", "b.parquet", "--store-file", "url"])
+
+    assert result.stdout == "1 users in b.parquet\n"
+    assert stored(folder, "ann") == [["a", "b"]]
+
+
+@pytest.mark.parametrize("options", [[], ["--store", "sqlite:///store", "--store-file", "url"]])
+def test_the_store_is_named_once(folder: Path, options: list[str]) -> None:
+    """By its URL or by a file, not by both and not by neither."""
+    write_histories(folder / "a.parquet", {"ann": ["a"]})
+
+    assert "--store or by --store-file" in refused("import-histories", "a.parquet", *options)
+
+
 def test_imported_histories_are_cut(folder: Path) -> None:
     """To the newest items, as many as asked."""
     write_histories(folder / "a.parquet", {"ann": ["a", "b", "c"]})

@@ -157,6 +157,29 @@ def test_passwords_are_not_shown(folder: Path, url: str, shown: str) -> None:
     assert settings.redacted()["history_url"] == shown
 
 
+def test_the_stores_url_may_come_from_a_file(folder: Path) -> None:
+    """It beats the URL, and `config` shows its name only."""
+    (folder / "url").write_text("redis://:secret@db/0\n", encoding="utf-8")
+
+    settings = load_settings(history_url="memory://", history_url_file=str(folder / "url"))
+
+    assert settings.store_url == "redis://:secret@db/0"
+    assert "secret" not in str(settings.redacted())
+    assert load_settings(history_url="memory://").store_url == "memory://"
+
+
+@pytest.mark.parametrize(("content", "line"), [(None, "cannot read"), (b"\n", "holds no URL")])
+def test_a_file_without_a_url_refuses_to_start(
+    folder: Path, content: bytes | None, line: str
+) -> None:
+    """Missing or empty; the default store would be a surprise."""
+    if content is not None:
+        (folder / "url").write_bytes(content)
+
+    with pytest.raises(StartupError, match=rf"url: {line}"):
+        _ = load_settings(history_url_file=str(folder / "url")).store_url
+
+
 def test_the_table_of_settings_is_current() -> None:
     """docs/operations.md lists each setting with its default and description, in order."""
     rows = []
