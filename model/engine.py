@@ -1,8 +1,9 @@
 """Engine.recommend: the one door to the model, for the service and for evaluation alike."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -21,13 +22,14 @@ from model.explore import among_untried, with_untried
 from model.inventory import Inventory
 from model.placement import Placement, Vectors
 from model.prompt_cache import PromptCache
-from model.queries import Answer, Query, RankedItem
+from model.queries import Answer, Query, RankedItem, Shape
+from model.rehearsal import Timing, rehearse, scenes
 from model.row_rules import rules_of
 from model.semantic_id import SidTable
 from model.speed import SpeedMode, accelerate
 from model.trie import SidTrie
 
-__all__ = ["Answer", "Engine", "Query", "RankedItem"]
+__all__ = ["Answer", "Engine", "Query", "RankedItem", "Shape"]
 
 DEFAULT_BEAM_WIDTH = 20
 
@@ -39,23 +41,6 @@ RATIO_TOLERANCE = 0.005
 """A request may round a retention ratio."""
 MAX_EXACT_BEAMS = 8192
 """Beams of all rows together in such a search, one row at least."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Queries that share a batch.
-
-    Args:
-        ratio: retention ratio.
-        beam_width: prefixes kept per level.
-        num_items: items in the padded row.
-        exact: widen the beam until the answers are proved.
-    """
-
-    ratio: float
-    beam_width: int
-    num_items: int
-    exact: bool
 
 
 class Engine:
@@ -92,7 +77,7 @@ class Engine:
         self.retention_ratios = _retention_ratios(manifest, retention_ratios)
         self.inventory = Inventory(sids, catalog, self.device, trie)
         self._placement = placement
-        self._buckets = _length_buckets(manifest.model.max_history_items)
+        self.lengths = _length_buckets(manifest.model.max_history_items)
         self.prompts = PromptCache(cache_bytes, manifest.version)
 
     @classmethod
@@ -162,13 +147,13 @@ class Engine:
         return answers[: len(queries)]
 
     def _recommend(self, queries: Sequence[Query]) -> list[Answer]:
-        groups: dict[Group, list[int]] = defaultdict(list)
+        groups: dict[Shape, list[int]] = defaultdict(list)
         for place, query in enumerate(queries):
-            groups[self._group(query)].append(place)
+            groups[self.shape(query)].append(place)
         answers: dict[int, Answer] = {}
-        for group, places in groups.items():
+        for shape, places in groups.items():
             batch = [queries[place] for place in places]
-            answers.update(zip(places, self._answer(group, batch), strict=True))
+            answers.update(zip(places, self._answer(shape, batch), strict=True))
         return [answers[place] for place in range(len(queries))]
 
     @property
@@ -226,16 +211,25 @@ class Engine:
         nearest = min(self.retention_ratios, key=lambda known: abs(known - ratio))
         return nearest if abs(nearest - ratio) < RATIO_TOLERANCE else None
 
-    def warm_up(self) -> None:
-        """Run every bucket of history lengths once, so that the first user does not wait."""
-        self.catalog.index_of("")
-        for num_items in self._buckets:
-            history = [item % len(self.catalog) for item in range(num_items)]
-            for ratio in self.retention_ratios:
-                self.recommend([Query(history, retention_ratio=ratio, exclude_seen=False)])
-        self.prompts.clear()
+    def rehearse(self, max_rows: int, max_tokens: int) -> list[Timing]:
+        """Run every shape, so that no user waits for a first time; how long each took.
 
-    def _group(self, query: Query) -> Group:
+        Args:
+            max_rows: of the largest batch that will come.
+            max_tokens: of its histories, padding counted.
+        """
+        self.catalog.index_of("")
+        items_at_once = max_tokens // self.manifest.model.tokens_per_item
+        standard = Shape(
+            self.lengths[-1], DEFAULT_BEAM_WIDTH, self.shape(Query([0])).retention_ratio
+        )
+        script = scenes(standard, self.lengths, self.retention_ratios, max_rows, items_at_once)
+        timings = rehearse(self.recommend, self.prompts.clear, script, len(self.catalog))
+        self.prompts.clear()
+        return timings
+
+    def shape(self, query: Query) -> Shape:
+        """How the query will be computed; ModelError if it cannot be."""
         if not query.history:
             raise ModelError("a query needs at least one item of history")
         ratio = self.validated_ratio(query.retention_ratio)
@@ -244,17 +238,16 @@ class Engine:
                 f"retention ratio {query.retention_ratio} was not validated for this bundle"
             )
         beam_width = max(query.beam_width or DEFAULT_BEAM_WIDTH, query.limit)
-        length = min(len(query.history), self._buckets[-1])
-        num_items = next(size for size in self._buckets if size >= length)
-        return Group(ratio, beam_width, num_items, query.decode == "exact")
+        num_items = self.lengths[bisect_left(self.lengths[:-1], len(query.history))]
+        return Shape(num_items, beam_width, ratio, query.decode == "exact")
 
-    def _answer(self, group: Group, queries: Sequence[Query]) -> list[Answer]:
-        found = self._search(group, queries)
-        if not group.exact:
+    def _answer(self, shape: Shape, queries: Sequence[Query]) -> list[Answer]:
+        found = self._search(shape, queries)
+        if not shape.exact:
             return [answer for answer, _ in found]
         unsure = [row for row, (_, proved) in enumerate(found) if not proved]
         answers = [answer for answer, _ in found]
-        wider = replace(group, beam_width=group.beam_width * WIDENING)
+        wider = replace(shape, beam_width=shape.beam_width * WIDENING)
         chunk = max(1, MAX_EXACT_BEAMS // wider.beam_width)
         for start in range(0, len(unsure), chunk):
             rows = unsure[start : start + chunk]
@@ -263,17 +256,17 @@ class Engine:
                 answers[row] = answer
         return answers
 
-    def _search(self, group: Group, queries: Sequence[Query]) -> list[tuple[Answer, bool]]:
-        """One beam search for queries of a group; each answer, and whether it is proved exact."""
+    def _search(self, shape: Shape, queries: Sequence[Query]) -> list[tuple[Answer, bool]]:
+        """One beam search for queries of one shape; each answer, and whether it is proved exact."""
         config = self.manifest.model
         tokens, mask = self.sids.pack(
             [query.history for query in queries],
             separator=config.separator,
-            num_items=group.num_items,
+            num_items=shape.num_items,
         )
-        prompt = self.prompts.prompt(self.model, tokens, mask, group.ratio)
+        prompt = self.prompts.prompt(self.model, tokens, mask, shape.retention_ratio)
         rules, rows = rules_of(self.inventory, queries)
-        beams = beam_search(self.model, prompt, self.inventory.trie, group.beam_width, rules)
+        beams = beam_search(self.model, prompt, self.inventory.trie, shape.beam_width, rules)
         found = Found.from_device(beams)
         kept = kept_items(prompt.cut, mask, config.tokens_per_item)
         answers = []

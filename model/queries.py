@@ -95,3 +95,20 @@ class Answer:
     tokens_in: int
     tokens_kept: int
     kept_history: list[tuple[int, int]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides how long a query takes; queries of one shape share a batch.
+
+    Args:
+        num_items: of the padded history, one of the engine's `lengths`.
+        beam_width: prefixes kept per level.
+        retention_ratio: one of the engine's.
+        exact: widen the beam until the answer is proved.
+    """
+
+    num_items: int
+    beam_width: int
+    retention_ratio: float
+    exact: bool = False

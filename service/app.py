@@ -35,6 +35,7 @@ from service.settings import Settings
 from service.stack import install_middleware
 from service.telemetry import telemetry
 from service.trials import Trials
+from service.turns import Turns
 
 log = structlog.get_logger()
 
@@ -114,17 +115,17 @@ class _Lifespan:
             starting.cancel()
             await asyncio.wait([starting])
 
-    def _threads(self, stack: AsyncExitStack) -> tuple[Executor, Executor]:
+    def _threads(self, stack: AsyncExitStack) -> tuple[Turns, Executor]:
         """Where batches are computed, and where versions are loaded."""
         in_thread = partial(use_threads, self.settings.num_threads)
         model_thread = ThreadPoolExecutor(1, "model", initializer=in_thread)
         loader_thread = ThreadPoolExecutor(1, "loader", initializer=in_thread)
         for thread in (model_thread, loader_thread):
             stack.callback(thread.shutdown, wait=False, cancel_futures=True)
-        return model_thread, loader_thread
+        return Turns(model_thread), loader_thread
 
     async def _start(
-        self, app: FastAPI, threads: tuple[Executor, Executor], stack: AsyncExitStack
+        self, app: FastAPI, threads: tuple[Turns, Executor], stack: AsyncExitStack
     ) -> None:
         """Load, warm, and let requests in."""
         models = self._models(app.state.metrics, *threads)
@@ -139,7 +140,7 @@ class _Lifespan:
             polling = asyncio.create_task(models.poll(every_s))
             stack.callback(polling.cancel)
 
-    def _models(self, metrics: Metrics, model_thread: Executor, loader_thread: Executor) -> Models:
+    def _models(self, metrics: Metrics, turns: Turns, loader_thread: Executor) -> Models:
         settings = self.settings
 
         def on_switch(serving: Serving) -> None:
@@ -149,7 +150,7 @@ class _Lifespan:
             folder=BundleFolder(settings.bundle_dir),
             plan_file=PlanFile(settings.plan_path),
             workshop=Workshop(
-                settings, self.engine_loader, self.store, metrics, model_thread, loader_thread
+                settings, self.engine_loader, self.store, metrics, turns, loader_thread
             ),
             journal=self.journal,
             on_switch=on_switch,

@@ -1,17 +1,16 @@
-"""Concurrent requests -> batches on the one model thread; queue limit and deadlines.
+"""Concurrent requests -> batches on the model's threads; queue limit, deadlines, predicted waits.
 
-What waits when the model thread is free becomes the next batch; there is no timer. A batch takes
-two steps: `prepare`, on the event loop, once for all its rows (one round trip to the history
-store), and `compute`, on the model thread. A row that is done already (its deadline passed, its
-client left) leaves the queue at once and is never computed.
+What waits when a thread is free becomes the next batch; there is no timer. A batch takes two steps:
+`prepare`, on the event loop, once for all its rows (one round trip to the history store), and
+`compute`, on the thread. A row that is done already (its deadline passed, its client left) leaves
+the queue at once and is never computed; one that would be too late is not let in, or left out.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -23,10 +22,18 @@ from service.errors import (
     NotReadyError,
     OverloadedError,
 )
+from service.fair_queue import FairQueue
+from service.forecast import Forecast
+from service.in_time import in_time
+from service.turns import Turn, Turns
 
 RequestT = TypeVar("RequestT")
 JobT = TypeVar("JobT")
 AnswerT = TypeVar("AnswerT")
+
+MARGIN = 0.8
+"""Of the time that is left, what a row may be predicted to need when it comes."""
+TOO_LATE = "The deadline passed before there was an answer."
 
 log = structlog.get_logger()
 
@@ -57,8 +64,11 @@ class _Row(Generic[RequestT, JobT, AnswerT]):
 
     request: RequestT
     future: asyncio.Future[Outcome[AnswerT]]
+    group: Hashable | None
+    cost_s: float
+    submitted_s: float
+    deadline_s: float
     job: JobT | None = None
-    submitted_s: float = field(default_factory=time.perf_counter)
     history_ms: float = 0.0
 
 
@@ -72,21 +82,24 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         compute: Callable[[Sequence[JobT]], list[AnswerT]],
         num_tokens: Callable[[JobT], int],
         limits: BatchLimits,
-        model_thread: Executor,
+        turns: Turns,
+        forecast: Forecast[RequestT, JobT],
     ) -> None:
         self._prepare_jobs = prepare
         self._compute_answers = compute
         self._num_tokens = num_tokens
         self._limits = limits
-        self._model_thread = model_thread
-        self._waiting: dict[_Row[RequestT, JobT, AnswerT], None] = {}  # oldest first
-        self._computing: Sequence[_Row[RequestT, JobT, AnswerT]] = ()
+        self._turns = turns
+        self._forecast = forecast
+        self._waiting = FairQueue[_Row[RequestT, JobT, AnswerT]]()
+        self._taken: set[_Row[RequestT, JobT, AnswerT]] = set()
+        self._running: set[Turn] = set()
         self._arrived = asyncio.Event()
-        self._batch_began_s: float | None = None
-        self._last_batch_s = 0.0
+        self._parts = ExitStack()
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run())
+        self._parts.enter_context(self._turns.line(self))
+        self._workers = [asyncio.create_task(self._run()) for _ in range(self._turns.num_threads)]
         return self
 
     async def __aexit__(
@@ -95,69 +108,102 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        del self._task  # its traceback would keep this, and so the engine, until a collection
-        for row in [*self._computing, *self._waiting]:
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.wait(self._workers)
+        del self._workers  # their tracebacks would keep this, and so the engine, until a collection
+        self._parts.close()
+        for row in [*self._taken, *self._waiting]:
             _settle(row, NotReadyError("The service is stopping.", reason="draining"))
 
     def busy_s(self) -> float:
-        """For how long the current batch has been running; 0 between batches."""
-        return 0.0 if self._batch_began_s is None else time.perf_counter() - self._batch_began_s
+        """For how long the longest of the running batches has been running; 0 between batches."""
+        return max((turn.so_far_s() for turn in self._running), default=0.0)
 
     def num_waiting(self) -> int:
-        """Rows that wait for the model thread."""
+        """Rows that wait for a thread."""
         return len(self._waiting)
 
     def oldest_wait_s(self) -> float:
         """For how long the oldest of them has been waiting; 0 without any."""
-        oldest = next(iter(self._waiting), None)
-        return 0.0 if oldest is None else time.perf_counter() - oldest.submitted_s
+        since_s = min((row.submitted_s for row in self._waiting.first()), default=None)
+        return 0.0 if since_s is None else time.perf_counter() - since_s
 
-    async def submit(self, request: RequestT, *, timeout_s: float) -> Outcome[AnswerT]:
+    def backlog_s(self) -> float:
+        """Predicted seconds that what waits will take."""
+        return self._waiting.cost_s * self._forecast.correction
+
+    async def submit(
+        self, request: RequestT, *, timeout_s: float, group: Hashable | None = None
+    ) -> Outcome[AnswerT]:
         """The request's answer, or OverloadedError, DeadlineExceededError, ModelFailedError.
 
         Cancelling the caller takes the request out of the queue.
+
+        Args:
+            request: for `prepare`.
+            timeout_s: what is left until its deadline.
+            group: the same for requests that came together, see FairQueue; None = came alone.
         """
-        if len(self._waiting) >= self._limits.max_queue_rows:
-            batches_ahead = len(self._waiting) / self._limits.max_batch_rows
-            raise OverloadedError(
-                "Too many requests are waiting; try again later.",
-                retry_after_s=max(1.0, batches_ahead * self._last_batch_s),
-            )
-        loop = asyncio.get_running_loop()
-        row = _Row[RequestT, JobT, AnswerT](request, loop.create_future())
-        self._waiting[row] = None
-        row.future.add_done_callback(lambda _: self._waiting.pop(row, None))
+        self._admit(request, timeout_s, group)
+        loop, now_s = asyncio.get_running_loop(), time.perf_counter()
+        cost_s = self._forecast.row_s(request)
+        row = _Row[RequestT, JobT, AnswerT](
+            request, loop.create_future(), group, cost_s, now_s, now_s + timeout_s
+        )
+        self._waiting.add(row)
+        row.future.add_done_callback(lambda _: self._waiting.discard(row))
         self._arrived.set()
-        too_late = DeadlineExceededError("The deadline passed before there was an answer.")
-        timer = loop.call_later(timeout_s, _settle, row, too_late)
+        timer = loop.call_later(timeout_s, _settle, row, DeadlineExceededError(TOO_LATE))
         try:
             return await row.future
         finally:
             timer.cancel()
 
+    def _admit(self, request: RequestT, timeout_s: float, group: Hashable | None) -> None:
+        """Refuse now what would wait for nothing; with nothing else to do, everything is tried."""
+        if timeout_s <= 0:
+            raise DeadlineExceededError(TOO_LATE)
+        num_waiting = len(self._waiting)
+        if not num_waiting and self._turns.is_idle():
+            return
+        own_s = self._forecast.alike_s(request, min(num_waiting + 1, self._limits.max_batch_rows))
+        ahead_s = self._waiting.ahead_s(group) * self._forecast.correction
+        wait_s = self._turns.wait_s(self, ahead_s, own_s)
+        if num_waiting >= self._limits.max_queue_rows:
+            detail, retry_after_s = "Too many requests are waiting; try again later.", wait_s
+        elif wait_s > MARGIN * timeout_s:
+            detail = f"The answer would take about {wait_s:.2g} s, longer than its deadline allows."
+            retry_after_s = wait_s - MARGIN * timeout_s
+        else:
+            return
+        raise OverloadedError(detail, retry_after_s=max(1.0, retry_after_s))
+
     async def _run(self) -> None:
         """Batch after batch, until cancelled."""
         while True:
-            self._arrived.clear()
-            alive = (row for row in self._waiting if not row.future.done())
-            rows = list(islice(alive, self._limits.max_batch_rows))
-            if not rows:
+            while not len(self._waiting):
+                self._arrived.clear()
                 await self._arrived.wait()
-                continue
-            self._batch_began_s = time.perf_counter()
-            await self._serve(rows)
-            self._last_batch_s = self.busy_s()
-            self._batch_began_s = None
+            turn = await self._turns.begin()
+            rows = self._waiting.take(self._limits.max_batch_rows)
+            self._taken.update(rows)
+            self._running.add(turn)
+            try:
+                if rows:
+                    await self._serve(turn, rows)
+            finally:
+                self._running.discard(turn)
+                self._turns.end(turn)
+            self._taken.difference_update(rows)
 
-    async def _serve(self, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> None:
+    async def _serve(self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> None:
         """Prepare these rows, compute those that fit into a batch; the others go on waiting."""
         try:
             if new := [row for row in rows if row.job is None]:
                 await self._prepare(new)
-            if rows := self._cut([row for row in rows if not row.future.done()]):
-                await self._compute(rows)
+            if rows := self._cut(turn, [row for row in rows if not row.future.done()]):
+                await self._compute(turn, rows)
         except Exception as error:
             for row in rows:
                 failed = ModelFailedError("The model failed on this request; it has been logged.")
@@ -174,29 +220,39 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             row.job, row.history_ms = job, history_ms
 
     def _cut(
-        self, rows: Sequence[_Row[RequestT, JobT, AnswerT]]
-    ) -> list[_Row[RequestT, JobT, AnswerT]]:
-        """The first rows, as many as max_batch_tokens allows when padded, but at least one."""
-        batch: list[_Row[RequestT, JobT, AnswerT]] = []
-        longest = 0
+        self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]]
+    ) -> Sequence[_Row[RequestT, JobT, AnswerT]]:
+        """As many as max_batch_tokens allows when padded, if in time, but at least one.
+
+        The others go back, or learn now that they would be too late.
+        """
+        if not rows:
+            return rows
+        longest, size = 0, 0
         for row in rows:
             assert row.job is not None
             longest = max(longest, self._num_tokens(row.job))
-            if batch and longest * (len(batch) + 1) > self._limits.max_batch_tokens:
+            if size and longest * (size + 1) > self._limits.max_batch_tokens:
                 break
-            batch.append(row)
-        return batch
+            size += 1
+        now, later, never, turn.predicted_s = in_time(rows[:size], self._batch_s)
+        for row in never:
+            _settle(row, DeadlineExceededError(TOO_LATE))
+        back = [*later, *rows[size:]]
+        self._taken.difference_update(back)
+        self._waiting.put_back(back)
+        return now
 
-    async def _compute(self, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> None:
-        """Compute the batch on the model thread and hand out its answers."""
-        began_s = time.perf_counter()
-        self._computing = rows
-        for row in rows:
-            self._waiting.pop(row, None)
+    def _batch_s(self, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> float:
+        return self._forecast.batch_s([row.job for row in rows if row.job is not None])
+
+    async def _compute(self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> None:
+        """Compute the batch on the turn's thread and hand out its answers."""
         jobs = [row.job for row in rows if row.job is not None]
-        loop = asyncio.get_running_loop()
-        answers = await loop.run_in_executor(self._model_thread, self._compute_answers, jobs)
+        began_s = time.perf_counter()
+        answers = await self._turns.compute(turn, self._compute_answers, jobs)
         model_ms = (time.perf_counter() - began_s) * 1000
+        self._forecast.learn(jobs, turn.predicted_s, turn.so_far_s())
         for row, answer in zip(rows, answers, strict=True):
             queue_ms = (began_s - row.submitted_s) * 1000 - row.history_ms
             outcome = Outcome(answer, queue_ms, row.history_ms, model_ms, len(rows))

@@ -1,8 +1,7 @@
-"""Endpoints about items: parse, call, answer. Changes are made between two batches."""
+"""Endpoints about items: parse, call, answer. Changes are made while nothing is computed."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypeVar
@@ -28,6 +27,7 @@ from service.errors import (
 from service.item_schemas import Item, ItemBody, ItemPage
 from service.models import Models
 from service.routes import ModelsDep, problems
+from service.turns import Turns
 
 ResultT = TypeVar("ResultT")
 
@@ -36,14 +36,14 @@ item_router = APIRouter(redirect_slashes=False)
 
 @dataclass(frozen=True)
 class CatalogEditor:
-    """Where changes are kept, whose catalogs they change, and the thread on which that is done."""
+    """Where changes are kept, whose catalogs they change, and who else uses these."""
 
     journal: CatalogJournal | None
     models: Models
-    model_thread: Executor
+    turns: Turns
 
     async def run(self, work: Callable[[CatalogJournal, list[Engine]], ResultT]) -> ResultT:
-        """Do the work between two batches, whether or not the caller stays; or say it cannot be.
+        """Do the work while no batch runs, whether or not the caller stays; or say it cannot be.
 
         The engines are those of all loaded versions, the active one's first.
         """
@@ -53,10 +53,8 @@ class CatalogEditor:
         return await asyncio.shield(asyncio.create_task(self._run(partial(work, journal))))
 
     async def _run(self, work: Callable[[list[Engine]], ResultT]) -> ResultT:
-        loop = asyncio.get_running_loop()
         async with self.models.editing:
-            engines = self.models.engines()
-            return await loop.run_in_executor(self.model_thread, work, engines)
+            return await self.turns.alone(work, self.models.engines())
 
 
 async def editor_of(request: Request, models: ModelsDep) -> CatalogEditor:

@@ -122,6 +122,10 @@ class Metrics:
         """Count a row that got no answer, by the code of the problem."""
         self._unanswered.labels(code).inc()
 
+    def batch_predicted(self, seconds: float) -> None:
+        """Count what a batch that was computed had been predicted to take."""
+        self._batch_predicted.observe(seconds)
+
     def model_loaded(self, seconds: float) -> None:
         """Count a version that was loaded and warmed."""
         self._loads.labels("ok").inc()
@@ -199,6 +203,8 @@ class Metrics:
         self._batch_tokens = self._histogram(name, text, BATCH_TOKEN_BUCKETS)
         name, text = "stamp_batch_duration_seconds", "A batch on the model thread."
         self._batch_duration = self._histogram(name, text, DURATION_BUCKETS_S)
+        name, text = "stamp_batch_predicted_seconds", "What a batch was predicted to take."
+        self._batch_predicted = self._histogram(name, text, DURATION_BUCKETS_S)
         name, text = "stamp_history_store_errors_total", "Times that the history store failed."
         self._store_errors = self._counter(name, text)
 

@@ -6,7 +6,7 @@ when it is in none and has answered what it was asked.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
@@ -86,7 +86,12 @@ class Models:
         return self._lineup
 
     async def recommend(
-        self, request: RecommendRequest, *, arrived_s: float, pinned: str | None = None
+        self,
+        request: RecommendRequest,
+        *,
+        arrived_s: float,
+        pinned: str | None = None,
+        group: Hashable | None = None,
     ) -> tuple[RecommendResponse, Outcome[Result]]:
         """The response of the version whose turn it is; see Recommender.recommend.
 
@@ -94,10 +99,13 @@ class Models:
             request: who asks, and for how much.
             arrived_s: on time.perf_counter's clock.
             pinned: the version that must answer; ModelNotLoadedError if it does not serve.
+            group: the same for requests that came together; None = came alone.
         """
         lineup = self.lineup
         serving = lineup.choose(request.user_id, pinned)
-        response, outcome = await serving.recommender.recommend(request, arrived_s=arrived_s)
+        response, outcome = await serving.recommender.recommend(
+            request, arrived_s=arrived_s, group=group
+        )
         shadow = lineup.plan.shadow
         if shadow is not None:
             self.trials.shadow(lineup.serving[shadow.version], shadow.percent, request, response)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -117,17 +117,18 @@ class Recommender:
     metrics: Metrics = field(default_factory=Metrics)
 
     async def recommend(
-        self, request: RecommendRequest, *, arrived_s: float
+        self, request: RecommendRequest, *, arrived_s: float, group: Hashable | None = None
     ) -> tuple[RecommendResponse, Outcome[Result]]:
         """The response, and where its time went; the deadline counts from `arrived_s`.
 
-        `arrived_s` is on time.perf_counter's clock. Raises InvalidRequestError and what
-        Batcher.submit raises.
+        `arrived_s` is on time.perf_counter's clock; `group` as for Batcher.submit. Raises
+        InvalidRequestError and what Batcher.submit raises.
         """
         self._check(request)
         deadline_s = arrived_s + (request.deadline_ms or self.default_deadline_ms) / 1000
         try:
-            outcome = await self.batcher.submit(request, timeout_s=deadline_s - time.perf_counter())
+            timeout_s = deadline_s - time.perf_counter()
+            outcome = await self.batcher.submit(request, timeout_s=timeout_s, group=group)
         except (ServiceError, asyncio.CancelledError) as error:
             self.metrics.row_unanswered(getattr(error, "code", ClientClosedRequestError.code))
             raise

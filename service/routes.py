@@ -160,10 +160,13 @@ async def recommend_batch(
 ) -> BatchResponse:
     """Answer several requests at once, each as if it had come alone."""
     record = record_of(request.scope)
+    together = object() if len(body.requests) > 1 else None
 
     async def answer(one: RecommendRequest) -> BatchResult:
         try:
-            response, _ = await models.recommend(one, arrived_s=record.started_s, pinned=pinned)
+            response, _ = await models.recommend(
+                one, arrived_s=record.started_s, pinned=pinned, group=together
+            )
         except ServiceError as error:
             return BatchResult(status=error.status_code, problem=problem_of(request.scope, error))
         return BatchResult(status=200, response=response)

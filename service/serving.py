@@ -14,11 +14,15 @@ from model.engine import Answer, Engine, Query
 from service.batcher import Batcher, BatchLimits
 from service.bundles import Version
 from service.catalog_journal import CatalogJournal
+from service.cost import CostModel
+from service.forecast import Average
 from service.history import HistoryStore
 from service.metrics import Metrics
+from service.prediction import Prediction
 from service.recommender import Job, Recommender, Result, compute, num_tokens, prepare
 from service.schemas import RecommendRequest
 from service.settings import Settings
+from service.turns import Turns
 
 MAX_CHECKS_WAITING = 4
 
@@ -77,7 +81,7 @@ class Workshop:
         engine_loader: reads a version's folder.
         store: the histories.
         metrics: count what happens.
-        model_thread: on which batches are computed.
+        turns: to compute batches.
         loader_thread: on which versions are loaded and warmed.
     """
 
@@ -85,7 +89,7 @@ class Workshop:
     engine_loader: EngineLoader
     store: HistoryStore
     metrics: Metrics
-    model_thread: Executor
+    turns: Turns
     loader_thread: Executor
 
     async def build(self, version: Version, on_loaded: Callable[[], None]) -> Serving:
@@ -96,13 +100,13 @@ class Workshop:
         try:
             engine = await run(self.engine_loader, self.settings, version.folder)
             on_loaded()
-            await run(_warm_up, engine)
+            costs = await run(_warm_up, engine, self.settings)
         except Exception:
             self.metrics.model_unusable()
             raise
         self.metrics.model_loaded(time.perf_counter() - began_s)
         async with AsyncExitStack() as parts:
-            batcher = await parts.enter_async_context(self._batcher(engine))
+            batcher = await parts.enter_async_context(self._batcher(engine, costs))
             checker = await parts.enter_async_context(self._checker(engine))
             recommender = Recommender(
                 engine=engine,
@@ -118,7 +122,7 @@ class Workshop:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self.loader_thread, journal.replay, engine)
 
-    def _batcher(self, engine: Engine) -> Batcher[RecommendRequest, Job, Result]:
+    def _batcher(self, engine: Engine, costs: CostModel) -> Batcher[RecommendRequest, Job, Result]:
         count_tokens = partial(num_tokens, engine)
         settings, metrics = self.settings, self.metrics
         return Batcher(
@@ -132,7 +136,14 @@ class Workshop:
                 max_batch_rows=settings.max_batch_rows,
                 max_batch_tokens=settings.max_batch_tokens,
             ),
-            model_thread=self.model_thread,
+            turns=self.turns,
+            forecast=Prediction(
+                engine=engine,
+                costs=costs,
+                default_beam_width=settings.default_beam_width,
+                max_batch_rows=settings.max_batch_rows,
+                on_batch=metrics.batch_predicted,
+            ),
         )
 
     def _checker(self, engine: Engine) -> Checker:
@@ -144,15 +155,17 @@ class Workshop:
             compute=engine.recommend,
             num_tokens=lambda _: 1,
             limits=BatchLimits(MAX_CHECKS_WAITING, max_batch_rows=1, max_batch_tokens=1),
-            model_thread=self.model_thread,
+            turns=self.turns,
+            forecast=Average(),
         )
 
 
-def _warm_up(engine: Engine) -> None:
-    """Run every shape once, so that the first user need not wait.
+def _warm_up(engine: Engine, settings: Settings) -> CostModel:
+    """Run every shape, so that the first user need not wait, and learn what each costs.
 
     What is in memory then stays, so the garbage collector need not look at it again.
     """
-    engine.warm_up()
+    timings = engine.rehearse(settings.max_batch_rows, settings.max_batch_tokens)
     gc.collect()
     gc.freeze()
+    return CostModel.fit(timings)

@@ -233,9 +233,10 @@ def test_popular_items_keep_the_rules(allow: tuple[int, ...] | None, where: str 
     assert found == [item for item in order if item in legal]
 
 
-def test_warming_up_asks_every_length_at_every_ratio() -> None:
-    """Each bucket of shapes is computed once before the first user comes."""
+def test_a_rehearsal_asks_every_length_at_every_ratio_and_the_largest_batch() -> None:
+    """Each shape is computed before the first user comes, and timed."""
     asked: list[Query] = []
+    sizes: set[int] = set()
 
     class Recorder(Engine):
         """Writes down what it is asked."""
@@ -243,13 +244,19 @@ def test_warming_up_asks_every_length_at_every_ratio() -> None:
         def recommend(self, queries: Sequence[Query]) -> list[Answer]:
             """Remember the queries, then answer them."""
             asked.extend(queries)
+            sizes.add(len(queries))
             return super().recommend(queries)
 
-    Recorder.from_bundle(random_bundle()).warm_up()
+    engine = Recorder.from_bundle(random_bundle())
+    timings = engine.rehearse(max_rows=16, max_tokens=300)
 
-    lengths = {len(query.history) for query in asked}
-    assert lengths == {1, 2, 3, 4, 6, 8, 12}
+    lengths = {1, 2, 3, 4, 6, 8, 12}
+    assert {len(query.history) for query in asked} == lengths
     assert {query.retention_ratio for query in asked} == {0.25, 0.5, 1.0}
+    assert max(sizes) == 16
+    assert {timing.rows for timing in timings if timing.shape.num_items == 12} == {1, 2, 8}
+    assert {engine.shape(query) for query in asked} == {timing.shape for timing in timings}
+    assert all(timing.seconds > 0 for timing in timings)
 
 
 def test_bfloat16_answers_with_float32_scores() -> None:

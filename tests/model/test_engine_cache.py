@@ -120,10 +120,10 @@ def test_exact_decoding_reads_a_history_once() -> None:
     assert engine.prompts.stats().hits > 0
 
 
-def test_warming_up_leaves_the_cache_empty() -> None:
+def test_a_rehearsal_leaves_the_cache_empty() -> None:
     """Nobody has the histories that it makes up."""
     engine = Engine.from_bundle(random_bundle(), cache_bytes=ENOUGH)
 
-    engine.warm_up()
+    engine.rehearse(max_rows=4, max_tokens=100)
 
     assert engine.prompts.stats().rows == engine.prompts.stats().misses == 0

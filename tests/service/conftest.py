@@ -19,6 +19,7 @@ from tests.factories import random_bundle
 from tests.service.fakes import PATIENCE_S, FakeEngine, fake_bundle
 from tests.service.history import servers
 from tests.service.process import Process
+from tests.service.work import IntBatcher, Work, batcher_of
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Running:
     async def until_waiting(self, num_rows: int) -> None:
         """Wait until so many requests are in the queue."""
         async with asyncio.timeout(PATIENCE_S):
-            waiting = self.app.state.models.lineup.active.recommender.batcher._waiting
-            while len(waiting) != num_rows:  # noqa: ASYNC110  # nothing in the service tells
+            batcher = self.app.state.models.lineup.active.recommender.batcher
+            while batcher.num_waiting() != num_rows:  # noqa: ASYNC110  # nothing in the service tells
                 await asyncio.sleep(0)
 
 
@@ -126,3 +127,17 @@ def start() -> Iterator[Start]:
     yield start
     for process in processes:
         process.stop()
+
+
+@pytest.fixture
+def work() -> Work:
+    """The work behind `batcher`."""
+    return Work()
+
+
+@pytest.fixture
+async def batcher(work: Work) -> AsyncIterator[IntBatcher]:
+    """A running batcher."""
+    async with batcher_of(work) as batcher:
+        yield batcher
+        work.gate.set()

@@ -14,8 +14,9 @@ import polars as pl
 
 from model.bundle import MANIFEST
 from model.catalog import Catalog
-from model.engine import Answer, Engine, Query, RankedItem
+from model.engine import Answer, Engine, Query, RankedItem, Shape
 from model.prompt_cache import PromptCache
+from model.rehearsal import Timing
 from service.settings import Settings
 from tests.factories import random_manifest, tiny_config
 
@@ -73,8 +74,14 @@ class FakeEngine:
     def check_filter(self, where: str | None) -> None:
         """Every filter will do."""
 
-    def warm_up(self) -> None:
-        """Nothing to warm."""
+    def rehearse(self, max_rows: int, max_tokens: int) -> list[Timing]:  # noqa: ARG002  # Engine's
+        """Nothing to rehearse: every batch takes no time."""
+        return []
+
+    def shape(self, query: Query) -> Shape:
+        """One length."""
+        beam_width = max(query.beam_width or 20, query.limit)
+        return Shape(10, beam_width, query.retention_ratio or self.retention_ratios[0])
 
     def popular(self, query: Query) -> list[int]:
         """The lowest numbers that are not seen."""

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from model.errors import BundleError
+from model.rehearsal import Timing
 from service.app import create_app
 from service.errors import StartupError
 from tests.service.conftest import Running, Serve, client_of, settings_for, write_bundle
@@ -27,15 +28,16 @@ async def test_the_service_answers_while_the_engine_comes_up(
     """Alive from the start; 503 with the reason until the engine is warm; then ready."""
     may_load, may_warm, is_warming, is_ready = (threading.Event() for _ in range(4))
 
-    def warm_up() -> None:
+    def rehearse(max_rows: int, max_tokens: int) -> list[Timing]:  # noqa: ARG001  # Engine's
         is_warming.set()
         assert may_warm.wait(PATIENCE_S)
+        return []
 
     def load(*_: object) -> FakeEngine:
         assert may_load.wait(PATIENCE_S)
         return engine
 
-    engine.warm_up = warm_up  # type: ignore[method-assign]
+    engine.rehearse = rehearse  # type: ignore[method-assign]
     app = create_app(settings_for(fake_bundle(tmp_path)), load, lambda _: is_ready.set())  # type: ignore[arg-type]
     async with app.router.lifespan_context(app), client_of(app) as client:
         alive = await client.get("/health/live")

@@ -1,99 +1,18 @@
 """Batcher: what waits together shares a batch; limits, deadlines and leavers are kept to."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.batcher import Batcher, BatchLimits, Outcome
 from service.errors import (
     DeadlineExceededError,
     ModelFailedError,
     NotReadyError,
     OverloadedError,
 )
-
-PATIENCE_S = 20.0
-LIMITS = BatchLimits(max_queue_rows=8, max_batch_rows=4, max_batch_tokens=100)
-
-
-class Work:
-    """Requests are numbers; a job is the request and as many tokens; the answer is its tenfold."""
-
-    def __init__(self) -> None:
-        self.prepared: list[list[int]] = []
-        self.computed: list[list[int]] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.failing: set[int] = set()
-        self._begun = threading.Semaphore(0)
-
-    async def prepare(self, requests: Sequence[int]) -> list[int]:
-        """Note the requests."""
-        self.prepared.append(list(requests))
-        if self.failing & {-request for request in requests}:
-            raise RuntimeError("cannot prepare")
-        return list(requests)
-
-    def compute(self, jobs: Sequence[int]) -> list[int]:
-        """Note the jobs, wait for the gate, answer."""
-        self.computed.append(list(jobs))
-        self._begun.release()
-        assert self.gate.wait(PATIENCE_S)
-        if self.failing & set(jobs):
-            raise RuntimeError("cannot compute")
-        return [10 * job for job in jobs]
-
-    async def until_busy(self) -> None:
-        """Wait until one more batch has begun."""
-        assert await asyncio.to_thread(self._begun.acquire, timeout=PATIENCE_S)
-
-
-IntBatcher = Batcher[int, int, int]
-
-
-@pytest.fixture
-def work() -> Work:
-    """The work behind `batcher`."""
-    return Work()
-
-
-def batcher_of(work: Work, limits: BatchLimits = LIMITS) -> IntBatcher:
-    """A batcher for this work, on a thread of its own."""
-    return Batcher(
-        prepare=work.prepare,
-        compute=work.compute,
-        num_tokens=int,
-        limits=limits,
-        model_thread=ThreadPoolExecutor(1),
-    )
-
-
-@pytest.fixture
-async def batcher(work: Work) -> AsyncIterator[IntBatcher]:
-    """A running batcher."""
-    async with batcher_of(work) as batcher:
-        yield batcher
-        work.gate.set()
-
-
-Submitted = asyncio.Task[Outcome[int]]
-
-
-async def submit(batcher: IntBatcher, *requests: int, timeout_s: float = 60) -> list[Submitted]:
-    """Submit requests in this order; they wait when this returns."""
-    tasks = [
-        asyncio.create_task(batcher.submit(request, timeout_s=timeout_s)) for request in requests
-    ]
-    await asyncio.sleep(0)
-    return tasks
-
-
-async def answers(tasks: Sequence[Submitted]) -> list[int]:
-    """The answers of all tasks."""
-    return [outcome.answer for outcome in await asyncio.gather(*tasks)]
+from service.turns import Turns
+from tests.service.work import IntBatcher, Work, answers, batcher_of, submit
 
 
 async def test_requests_that_wait_together_share_one_batch(work: Work, batcher: IntBatcher) -> None:
@@ -287,3 +206,19 @@ async def test_leaving_refuses_what_is_left(work: Work) -> None:
     await asyncio.wait([*computing, *waiting])
 
     assert [type(task.exception()) for task in (*computing, *waiting)] == [NotReadyError] * 2
+
+
+async def test_batches_of_one_queue_run_on_several_threads(work: Work) -> None:
+    """Each row once, and each gets its own answer."""
+    turns = Turns(ThreadPoolExecutor(2), 2)
+    async with batcher_of(work, turns=turns) as batcher:
+        work.gate.clear()
+        first = await submit(batcher, 1, 2)
+        await work.until_busy()
+        second = await submit(batcher, 3, 4)
+        await work.until_busy()
+        third = await submit(batcher, 5)
+        work.gate.set()
+
+        assert await answers([*first, *second, *third]) == [10, 20, 30, 40, 50]
+    assert work.computed == [[1, 2], [3, 4], [5]]
