@@ -1,6 +1,6 @@
 """Our index and our beam search as they serve, behind a model that only looks up scores.
 
-Shape words: batch, beams, tokens, levels, vocabulary.
+Shape words: batch, beams, levels, vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.trie_peers import Found
-from model.backbone import Backbone, Prompt
+from model.backbone import Backbone, Prompt, Step
 from model.beam_search import beam_search
 from model.config import T5Config
 from model.look_ahead import STEP_COST
@@ -65,21 +65,15 @@ class Replay(Backbone):
         """As drawn, whatever the states are."""
         return self._of_beams(level, states.shape[1])
 
-    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:  # noqa: ARG002
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See Backbone."""
-        return self._states, self._states[None, None, ..., None].expand(1, 2, -1, -1, 1, 1)
+        return self._states, self._states[None, :, 0]
 
-    def step(
-        self,
-        prompt: Prompt,  # noqa: ARG002
-        past: Sequence[Tensor],  # noqa: ARG002
-        codes: Tensor,
-        level: int,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, prompt: Prompt, step: Step) -> Tensor:  # noqa: ARG002
         """See Backbone."""
-        _, beams, tokens = codes.shape
-        states = self._states[:, :, None].expand(-1, beams, tokens, 1)
-        return states, states[None, None, ..., None].expand(1, 2, -1, -1, -1, 1, 1)
+        states = self._states.expand(-1, sum(step.counts), 1)
+        step.store[:, step.begin : step.begin + states.shape[0] * states.shape[1]] = 0
+        return states
 
     def prompt(self, tokens: Tensor, mask: Tensor, ratio: float | None = None) -> Prompt:
         """There is nothing to read."""
@@ -92,13 +86,17 @@ class Replay(Backbone):
     def memory_lookups(self) -> Callable[[], object]:
         """What a search level by level does to find its beams' keys and values."""
         parents = torch.zeros(len(self._states), self.beam_width, dtype=torch.int64)
-        tail, steps = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0]), []
-        for level in range(1, len(self._drawn)):
-            _, now = self.step(NO_HISTORY, (), parents[..., None], level)
-            tail = tail.follow(parents, parents)
-            steps.append((tail, now[..., 0, :, :]))
-            tail = tail.remember(steps[-1][1])
-        return lambda: [(tail.gather(), tail.remember(now)) for tail, now in steps]
+        levels = range(1, len(self._drawn))
+        room = parents.numel() * len(levels)
+        begun = Tail.begin(self.start(NO_HISTORY)[1], self._states[..., 0], room)
+
+        def work() -> None:
+            tail = begun
+            for level in levels:
+                step, tail = tail.follow(parents, parents).read(parents, level)
+                step.store[0].index_select(0, step.seen.flatten())
+
+        return work
 
 
 def find(trie: SidTrie, model: Replay, step_cost: int = STEP_COST) -> Found:

@@ -1,11 +1,11 @@
 """What beam search, training and the engine ask of a model, whichever its architecture.
 
-Shape words: batch, seq (padded history tokens), beams, tokens (codes fed at once), levels, blocks,
-heads (of keys and values), d_kv, d_model.
+Shape words: batch, seq (padded history tokens), rows (codes that one pass reads), depth (codes that
+a row sees), levels, blocks, heads (of keys and values), d_kv, d_model, numbers (2 * heads * d_kv:
+the keys of one code, then its values).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,6 +38,31 @@ class Prompt:
     begun: tuple[Tensor, Tensor] | None = None
 
 
+@dataclass(frozen=True)
+class Step:
+    """What one pass of the decoder reads after the history, and where it remembers that.
+
+    Args:
+        level: the first level to predict, from 1; the first codes are of the level above.
+        codes: per level, (batch, rows of it) int64: usually one level.
+        seen: (batch, rows, depth) int64, places in `store` of what each row sees, oldest first,
+            itself included; rows of earlier levels than the last have filler behind.
+        store: (blocks, places, numbers), keys and values of all codes that were read.
+        begin: the pass writes those of its rows to the places from here on.
+    """
+
+    level: int
+    codes: tuple[Tensor, ...]
+    seen: Tensor
+    store: Tensor
+    begin: int
+
+    @property
+    def counts(self) -> list[int]:
+        """Rows of each level."""
+        return [codes.shape[1] for codes in self.codes]
+
+
 class Backbone(nn.Module, ABC):
     """Token embedding and per-level output weights; subclasses read and decode."""
 
@@ -66,9 +91,11 @@ class Backbone(nn.Module, ABC):
         tied: Tensor = states @ self.embedding.weight[first:end].T
         return tied * self.tied_scale
 
-    def tokens(self, codes: Tensor, level: int) -> Tensor:
-        """The tokens of (..., count) codes of `level`, level + 1, ..."""
-        return codes + self.first_tokens[level : level + codes.shape[-1]]
+    def tokens(self, step: Step) -> Tensor:
+        """(batch, rows) the tokens of a step's codes."""
+        starts = [first for first, _ in self.token_ranges[step.level - 1 :]]
+        tokens = [codes + first for codes, first in zip(step.codes, starts, strict=False)]
+        return tokens[0] if len(tokens) == 1 else torch.cat(tokens, dim=1)
 
     @property
     def tied_scale(self) -> float:
@@ -98,26 +125,17 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
-    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
-        """(batch, 1, d_model) states that predict level 0, and what to remember of them."""
-
-    @abstractmethod
-    def step(
-        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
-    ) -> tuple[Tensor, Tensor]:
-        """States that predict `level` and on, after the beams chose codes of the levels above.
-
-        Args:
-            prompt: the histories.
-            past: of each level that was read before, (blocks, 2, batch, beams or 1, heads, d_kv),
-                gathered for these beams; 1 where all have it in common.
-            codes: (batch, beams, tokens) int64, each beam's codes of level - 1 and on; usually one.
-            level: the first level to predict, from 1.
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """States that predict level 0.
 
         Returns:
-            (batch, beams, tokens, d_model) states, which predict level, level + 1, ...; and
-            (blocks, 2, batch, beams, tokens, heads, d_kv) to remember.
+            (batch, 1, d_model) states; and (blocks, batch, numbers) to remember of what was read,
+            or (blocks, 0, numbers) where the prompt remembers for it.
         """
+
+    @abstractmethod
+    def step(self, prompt: Prompt, step: Step) -> Tensor:
+        """(batch, rows, d_model) states that predict the level below each code; fills the store."""
 
 
 def _output(d_model: int, size: int) -> nn.Linear:

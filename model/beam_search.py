@@ -61,7 +61,7 @@ def beam_search(
     """
     states, remembered = model.start(prompt)
     frontier, ahead = Frontier.root(len(states), states.device, rules.quota), None
-    tail = Tail.begin(remembered, frontier.scores)
+    tail = Tail.begin(remembered, frontier.scores, _room(trie, len(states), beam_width))
     lost = torch.full_like(frontier.scores[:, 0], -torch.inf)
     for level in range(trie.num_levels):
         if level and ahead is None:
@@ -80,13 +80,17 @@ def beam_search(
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
 
 
+def _room(trie: SidTrie, batch: int, beam_width: int) -> int:
+    """Codes that a search reads if it reads level by level; the last level's are not read."""
+    return batch * sum(min(beam_width, len(codes)) for codes in trie.codes[:-1])
+
+
 def _step(
     model: Backbone, prompt: Prompt, trie: SidTrie, tail: Tail, nodes: Tensor, level: int
 ) -> tuple[Tensor, Tail]:
     """(batch, beams, d_model) states that predict `level`, once the beams read their codes."""
-    codes = trie.codes_of(level - 1, nodes)
-    states, now = model.step(prompt, tail.gather(), codes[..., None], level)
-    return states[:, :, 0], tail.remember(now[:, :, :, :, 0])
+    step, tail = tail.read(trie.codes_of(level - 1, nodes), level)
+    return model.step(prompt, step), tail
 
 
 def _terms(

@@ -1,21 +1,22 @@
 """The decoder: predicts one code per level, all levels at once or the next ones of every beam.
 
-Shape words: batch, levels, beams, tokens (codes fed at once), kept (history tokens), d_model.
+Shape words: batch, levels, rows (codes that one pass reads), depth (codes that a row sees), kept
+(history tokens), d_model; numbers: the keys of one code, then its values.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from model.backbone import Step
 from model.config import T5Config
 from model.layers import (
     CrossAttention,
     FeedForward,
     RelativePositionBias,
     SelfAttention,
-    attend_tail,
+    drop,
 )
 
 
@@ -40,37 +41,31 @@ class DecoderBlock(nn.Module):
     def step(
         self,
         hidden: Tensor,
-        past: Sequence[Tensor],
+        store: Tensor,
+        seen: Tensor | None,
         bias: Tensor,
         memory: Tensor,
         memory_bias: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The next codes of every beam.
+    ) -> Tensor:
+        """The next codes.
 
         Args:
-            hidden: (batch, beams, tokens, d_model).
-            past: of each earlier level, (2, batch, beams or 1, heads, d_kv) keys and values.
-            bias: (tokens, earlier levels + tokens, heads).
-            memory: (2, batch, heads, kept, d_kv), shared by the beams.
+            hidden: (batch, rows, d_model).
+            store: (places, numbers) of this block; the rows' own places come last.
+            seen: (batch * rows * depth,) int64 places that each row sees; None = itself alone.
+            bias: (depth, heads), or a number for each row: (rows, depth, heads).
+            memory: (2, batch, heads, kept, d_kv), shared by the rows of a history.
             memory_bias: (batch, 1, 1, kept).
-
-        Returns:
-            the new hidden, and these codes' (2, batch, beams, tokens, heads, d_kv) keys and values.
         """
-        flat = hidden.flatten(1, 2)
-        qkv = self.attention.project(self.attention_norm(flat))
-        qkv = qkv.view(3, *hidden.shape[:3], *qkv.shape[3:])
-        query, now = qkv[0], qkv[1:]
-        mixed = attend_tail(query, now, past, bias)
-        mixed = self.attention.out(mixed.flatten(1, 2).flatten(2))
-        return self._finish(flat, mixed, memory, memory_bias).view(hidden.shape), now
+        mixed = self.attention.step(self.attention_norm(hidden), store, seen, bias)
+        return self._finish(hidden, mixed, memory, memory_bias)
 
     def _finish(self, hidden: Tensor, mixed: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
         rate, training = self.dropout, self.training
-        hidden = hidden + F.dropout(mixed, rate, training)
+        hidden = hidden + drop(mixed, rate, training)
         crossed = self.cross(self.cross_norm(hidden), memory, memory_bias)
-        hidden = hidden + F.dropout(crossed, rate, training)
-        return hidden + F.dropout(self.ff(self.ff_norm(hidden)), rate, training)
+        hidden = hidden + drop(crossed, rate, training)
+        return hidden + drop(self.ff(self.ff_norm(hidden)), rate, training)
 
 
 class Decoder(nn.Module):
@@ -92,37 +87,57 @@ class Decoder(nn.Module):
     def forward(self, hidden: Tensor, memory: Sequence[Tensor], memory_bias: Tensor) -> Tensor:
         """Teacher-forced: (batch, levels, d_model) embedded inputs -> states, normed."""
         rate, levels = self.config.dropout, hidden.shape[1]
-        later = torch.ones(levels, levels, dtype=torch.bool, device=hidden.device).triu(1)
-        bias = self.position_bias(levels).masked_fill(later, torch.finfo(hidden.dtype).min / 2)
-        hidden = F.dropout(hidden, rate, self.training)
+        bias = self.causal_bias(levels).permute(2, 0, 1)[None]
+        hidden = drop(hidden, rate, self.training)
         for block, keys_values in zip(self.blocks, memory, strict=True):
             hidden = block(hidden, bias, keys_values, memory_bias)
-        return F.dropout(self.norm(hidden), rate, self.training)
+        return drop(self.norm(hidden), rate, self.training)
+
+    def start(
+        self, hidden: Tensor, memory: Sequence[Tensor], memory_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """BOS alone: (batch, 1, d_model) -> states, and (blocks, batch, numbers) to remember."""
+        numbers = 2 * self.config.num_heads * self.config.d_kv
+        store = hidden.new_empty(len(self.blocks), hidden.shape[0], numbers)
+        for index, block in enumerate(self._decoder_blocks()):
+            hidden = block.step(hidden, store[index], None, hidden, memory[index], memory_bias)
+        states: Tensor = self.norm(hidden)
+        return states, store
 
     def step(
-        self,
-        hidden: Tensor,
-        past: Sequence[Tensor],
-        memory: Sequence[Tensor],
-        memory_bias: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """The next codes: (batch, beams, tokens, d_model) -> states, and what to remember.
+        self, hidden: Tensor, step: Step, memory: Sequence[Tensor], memory_bias: Tensor
+    ) -> Tensor:
+        """The next codes; their keys and values go to the step's store.
 
         Args:
-            hidden: embedded newest codes.
-            past: of each earlier level, (blocks, 2, batch, beams or 1, heads, d_kv).
+            hidden: (batch, rows, d_model), the embedded codes.
+            step: what they see.
             memory: from `memory`.
             memory_bias: (batch, 1, 1, kept).
+
+        Returns:
+            (batch, rows, d_model) states, normed.
         """
-        tokens = hidden.shape[2]
-        length = len(past) + tokens
-        bias = self.position_bias(length)[0, :, -tokens:].permute(1, 2, 0)
-        remembered = []
+        store = step.store[:, : step.begin + hidden.shape[0] * hidden.shape[1]]
+        seen, bias = step.seen.flatten(), self._step_bias(step)
         for index, block in enumerate(self._decoder_blocks()):
-            earlier = [states[index] for states in past]
-            hidden, now = block.step(hidden, earlier, bias, memory[index], memory_bias)
-            remembered.append(now)
-        return self.norm(hidden), torch.stack(remembered)
+            hidden = block.step(hidden, store[index], seen, bias, memory[index], memory_bias)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def _step_bias(self, step: Step) -> Tensor:
+        """(depth, heads), or (rows, depth, heads) where codes of several levels are read."""
+        table = self.causal_bias(step.seen.shape[2])
+        if len(step.codes) == 1:
+            return table[step.level]
+        each = [table[step.level + age].expand(n, -1, -1) for age, n in enumerate(step.counts)]
+        return torch.cat(each)
+
+    def causal_bias(self, levels: int) -> Tensor:
+        """(queries, keys, heads): by distance; later keys are hidden."""
+        bias: Tensor = self.position_bias(levels)[0].permute(1, 2, 0)
+        later = torch.ones(levels, levels, dtype=torch.bool, device=bias.device).triu(1)
+        return bias.masked_fill(later[..., None], torch.finfo(bias.dtype).min / 2)
 
     def _decoder_blocks(self) -> list[DecoderBlock]:
         return [block for block in self.blocks if isinstance(block, DecoderBlock)]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.config import PruningConfig, T5Config
-from model.layers import FeedForward, RelativePositionBias, SelfAttention, mask_bias
+from model.layers import FeedForward, RelativePositionBias, SelfAttention, drop, mask_bias
 from model.pruning import Cut, choose, rows_at_once, token_importance
 
 
@@ -50,8 +49,8 @@ class EncoderBlock(nn.Module):
         return self._add(hidden, mixed), weights
 
     def _add(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        hidden = hidden + F.dropout(mixed, self.dropout, self.training)
-        return hidden + F.dropout(self.ff(self.ff_norm(hidden)), self.dropout, self.training)
+        hidden = hidden + drop(mixed, self.dropout, self.training)
+        return hidden + drop(self.ff(self.ff_norm(hidden)), self.dropout, self.training)
 
 
 class Encoder(nn.Module):
@@ -82,7 +81,7 @@ class Encoder(nn.Module):
         rate = self.config.dropout
         position = self.position_bias(hidden.shape[1])
         bias = position + mask_bias(mask, hidden.dtype)
-        hidden = F.dropout(hidden, rate, self.training)
+        hidden = drop(hidden, rate, self.training)
         cut = None
         for index, block in enumerate(self.blocks):
             if pruning is None or ratio >= 1 or index != pruning.layer:
@@ -97,7 +96,7 @@ class Encoder(nn.Module):
                 bias = cut.gather_bias(position) + bias
             else:
                 bias = bias.expand(-1, self.config.num_heads, mask.shape[1], -1)
-        hidden = F.dropout(self.norm(hidden), rate, self.training)
+        hidden = drop(self.norm(hidden), rate, self.training)
         return Encoded(hidden, mask, cut)
 
 

@@ -1,12 +1,11 @@
 """T5 parts: relative position bias, attention, feed-forward.
 
-Shape words: batch, heads, seq (queries), keys, d_model, d_kv (width of one head), beams, tail
-(codes decoded so far). Attention biases are additive: 0 or a learned number where a query may
-look, `hidden_bias` where it may not. T5 does not scale its scores by sqrt(d_kv).
+Shape words: batch, heads, seq (queries), keys, d_model, d_kv (width of one head), rows (codes that
+one pass reads), depth (codes that a row sees). Attention biases are additive: 0 or a learned number
+where a query may look, `hidden_bias` where it may not. T5 does not scale its scores by sqrt(d_kv).
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +67,11 @@ class RelativePositionBias(nn.Module):
         return bias.permute(2, 0, 1)[None].contiguous()
 
 
+def drop(states: Tensor, rate: float, training: bool) -> Tensor:
+    """Dropout; outside training nothing, without asking torch to do nothing."""
+    return F.dropout(states, rate) if training else states
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention of a row over itself; queries, keys and values from one product."""
 
@@ -99,8 +103,23 @@ class SelfAttention(nn.Module):
         query, key, value = self.project(hidden).transpose(2, 3)
         scores = (query @ key.transpose(-1, -2)).add_(bias)  # in place: it is by far the largest
         weights = scores.softmax(dim=-1, dtype=torch.float32)
-        mixed = F.dropout(weights.to(value.dtype), self.dropout, self.training) @ value
+        mixed = drop(weights.to(value.dtype), self.dropout, self.training) @ value
         return self.join(mixed), weights
+
+    def step(self, hidden: Tensor, store: Tensor, seen: Tensor | None, bias: Tensor) -> Tensor:
+        """Attention of new codes over themselves and earlier ones; see DecoderBlock.step."""
+        batch, rows, _ = hidden.shape
+        width = self.num_heads * self.d_kv
+        query, now = self.qkv(hidden).tensor_split((width,), dim=2)
+        store[-batch * rows :] = now.flatten(0, 1)
+        if seen is None:
+            mixed = now[..., width:]
+        else:
+            shape = (batch, rows, -1, 2, self.num_heads, self.d_kv)
+            codes = store.index_select(0, seen).view(shape)
+            mixed = attend_seen(query.unflatten(2, shape[-2:]), codes, bias).flatten(2)
+        joined: Tensor = self.out(mixed)
+        return joined
 
     def join(self, mixed: Tensor) -> Tensor:
         """(batch, heads, seq, d_kv) -> (batch, seq, d_model)."""
@@ -129,7 +148,7 @@ class CrossAttention(nn.Module):
         return both.view(*encoded.shape[:2], 2, self.num_heads, self.d_kv).permute(2, 0, 3, 1, 4)
 
     def forward(self, hidden: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
-        """(batch, seq or beams, d_model): every beam of a row reads the same memory."""
+        """(batch, seq or rows, d_model): every row of a history reads the same memory."""
         query: Tensor = self.query(hidden)
         query = query.view(*hidden.shape[:2], self.num_heads, self.d_kv).transpose(1, 2)
         rate = self.dropout if self.training else 0.0
@@ -138,33 +157,21 @@ class CrossAttention(nn.Module):
         return joined
 
 
-def attend_tail(query: Tensor, key_value: Tensor, past: Sequence[Tensor], bias: Tensor) -> Tensor:
-    """Attention of each beam over its own few decoded codes.
-
-    Codes are looked at one by one, as they are stored: copying them together would cost more.
+def attend_seen(query: Tensor, seen: Tensor, bias: Tensor) -> Tensor:
+    """Attention of every row over the few codes that it sees.
 
     Args:
-        query: (batch, beams, tokens, heads, d_kv), the newest codes.
-        key_value: (2, batch, beams, tokens, heads, d_kv), keys and values of the newest codes.
-        past: of each earlier code, (2, batch, beams or 1, heads, d_kv).
-        bias: (tokens, past codes + tokens, heads), added to the scores; later codes are not
-            looked at.
+        query: (batch, rows, heads, d_kv).
+        seen: (batch, rows, depth, 2, heads, d_kv), keys and values.
+        bias: (depth, heads) or (rows, depth, heads).
 
     Returns:
-        (batch, beams, tokens, heads, d_kv).
+        (batch, rows, heads, d_kv).
     """
-    mixed = []
-    for place in range(query.shape[2]):
-        newest = [key_value[:, :, :, earlier] for earlier in range(place + 1)]
-        seen = [*past, *newest]
-        scores = [(query[:, :, place] * states[0]).sum(dim=-1) for states in seen]
-        stacked = torch.stack(scores, dim=-1) + bias[place, : len(seen)].T
-        weights = stacked.float().softmax(dim=-1).to(query.dtype)[..., None].unbind(dim=-2)
-        total = weights[0] * seen[0][1]
-        for weight, states in zip(weights[1:], seen[1:], strict=True):
-            total = torch.addcmul(total, weight, states[1])
-        mixed.append(total)
-    return torch.stack(mixed, dim=2)
+    key, value = seen.unbind(dim=3)
+    scores = (query[:, :, None] * key).sum(dim=-1) + bias
+    weights = scores.softmax(dim=2, dtype=torch.float32).to(query.dtype)
+    return (weights[..., None] * value).sum(dim=2)
 
 
 class FeedForward(nn.Module):
@@ -191,6 +198,6 @@ class FeedForward(nn.Module):
         else:
             inner = F.relu(self.inner(hidden))
         if self.middle is not None:
-            inner = F.relu(self.middle(F.dropout(inner, self.dropout, self.training)))
-        out: Tensor = self.outer(F.dropout(inner, self.dropout, self.training))
+            inner = F.relu(self.middle(drop(inner, self.dropout, self.training)))
+        out: Tensor = self.outer(drop(inner, self.dropout, self.training))
         return out

@@ -1,8 +1,8 @@
 """Reading several levels in one pass, where the beams have few leaves left.
 
-Deep in a trie most prefixes have one continuation. Then the codes of all leaves below the beams
-are fed at once instead of a step per level; every leaf's log-probabilities are known, and the
-search goes on by looking them up. It keeps and drops what it would have, step by step.
+Deep in a trie most prefixes have one continuation. Then the beams' codes and those of all leaves
+below them are fed at once instead of a step per level; every leaf's log-probabilities are known,
+and the search goes on by looking them up. It keeps and drops what it would have, step by step.
 Shape words: batch, beams, places (leaves below the beams, flat), levels (from here to the last).
 """
 
@@ -66,14 +66,13 @@ def num_leaves_ahead(
     if host_reads and frontier.nodes.device.type == "cpu":
         start, end = trie.leaves_below(level - 1, frontier.nodes, frontier.legal)
         places = min(places, _rounded_up(int((end - start).sum(dim=1).max())))
-    extra = batch * (places - beams) * levels
-    return places if extra <= step_cost * (levels - 1) else 0
+    return places if batch * (places - beams) <= step_cost else 0
 
 
 def _rounded_up(places: int) -> int:
-    """To a power of two or the step between, so that few shapes occur."""
-    power = 1 << max(0, places - 1).bit_length()
-    return 3 * power // 4 if places <= 3 * power // 4 else power
+    """To a multiple of an eighth of a power of two, so that few shapes occur."""
+    unit = max(4, (1 << places.bit_length()) // 8)
+    return -(-places // unit) * unit
 
 
 def look_ahead(
@@ -98,14 +97,19 @@ def look_ahead(
     """
     start, end = trie.leaves_below(level - 1, frontier.nodes, frontier.legal)
     leaves, owners, _, _ = spread(start, end, places, trie.num_leaves)
-    codes = trie.sids[leaves].long()
-    states, _ = model.step(prompt, tail.gather(owners), codes[..., level - 1 : -1], level)
-    log_probs = [
-        model.logits(states[:, :, n], level + n).float().log_softmax(dim=-1)
-        for n in range(states.shape[2])
+    of_leaf = trie.sids[leaves].long().unbind(2)
+    codes = trie.codes_of(level - 1, frontier.nodes)
+    step = tail.read_ahead(codes, owners, of_leaf[level:-1], level)
+    states = torch.split(model.step(prompt, step), step.counts, dim=1)
+    tables = [
+        model.logits(each, level + age).float().log_softmax(dim=-1)
+        for age, each in enumerate(states)
     ]
-    terms = [
-        table.gather(2, codes[..., level + n, None])[..., 0] for n, table in enumerate(log_probs)
+    chosen = owners * tables[0].shape[2] + of_leaf[level]
+    terms = [tables[0].flatten(1).gather(1, chosen)]
+    terms += [
+        table.gather(2, code[..., None])[..., 0]
+        for table, code in zip(tables[1:], of_leaf[level + 1 :], strict=True)
     ]
     ends = (end - start).cumsum(1)
     return LookAhead(level, torch.stack(terms, dim=2), ends - end)

@@ -163,7 +163,7 @@ def join(rows: Sequence[Prompt]) -> Prompt:
         tuple(biases[id(bias)] for bias in first.biases),
         None if kept is None else Cut(*kept),
         _cat_pairs([row.last for row in rows]),
-        _cat_pairs([row.begun for row in rows], second_dim=2),
+        _cat_pairs([row.begun for row in rows], second_dim=1),
     )
 
 
@@ -188,7 +188,7 @@ def _read(
 def _begun(model: Backbone, prompt: Prompt) -> Prompt:
     """The prompt with the first step of decoding, which depends on nothing else either."""
     states, remembered = model.start(prompt)
-    return prompt if remembered is None else replace(prompt, begun=(states, remembered))
+    return replace(prompt, begun=(states, remembered)) if remembered.shape[1] else prompt
 
 
 def _row(prompt: Prompt, place: int, lengths: Sequence[int]) -> Prompt:
@@ -205,7 +205,7 @@ def _row(prompt: Prompt, place: int, lengths: Sequence[int]) -> Prompt:
         tuple(biases[id(bias)] for bias in prompt.biases),
         None if cut is None else Cut(cut.indices[own].clone(), cut.mask[own].clone()),
         None if last is None else (last[0][own].clone(), last[1][own].clone()),
-        None if begun is None else (begun[0][own].clone(), begun[1][:, :, own].clone()),
+        None if begun is None else (begun[0][own].clone(), begun[1][:, own].clone()),
     )
 
 

@@ -2,17 +2,16 @@
 
 Blocks up to the cut read all history tokens, later blocks the kept ones, at their old positions;
 so keys and values of blocks have different lengths, and stay valid while decoding.
-Shape words: batch, seq (padded history tokens), kept, beams, tail, levels, items, d_model.
+Shape words: batch, seq (padded history tokens), kept, rows, depth, levels, items, d_model.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.backbone import Backbone, Prompt
+from model.backbone import Backbone, Prompt, Step
 from model.config import PruningConfig, QwenConfig
 from model.layers import mask_bias
 from model.pruning import Cut, choose, rows_at_once, token_importance
@@ -128,31 +127,30 @@ class Qwen(Backbone):
             hidden = block.finish(hidden, block.attention(query, keys, values, both))
         return torch.cat((first, self.norm(hidden)), dim=1)
 
-    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """See Backbone; the prompt's last token predicts level 0 and is already remembered."""
         assert prompt.last is not None
-        return prompt.last[0], None
+        numbers = 2 * self.config.num_kv_heads * self.config.d_kv
+        return prompt.last[0], prompt.last[0].new_empty(len(self.blocks), 0, numbers)
 
-    def step(
-        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, prompt: Prompt, step: Step) -> Tensor:
         """See Backbone."""
         assert prompt.last is not None
-        batch, beams, count = codes.shape
-        hidden: Tensor = self.embedding(self.tokens(codes, level - 1)).flatten(1, 2)
-        places = torch.arange(level - 1, level - 1 + count, device=codes.device)
-        turn = rotary((prompt.last[1] + places).repeat(1, beams), self.config)
-        remembered = []
+        hidden: Tensor = self.embedding(self.tokens(step))
+        batch, rows, _ = hidden.shape
+        store = step.store[:, : step.begin + batch * rows]
+        turn = rotary(prompt.last[1] + _places(step, hidden.device), self.config)
+        seen, hides = step.seen.flatten(), _hides(step, hidden.dtype)
         for index, block in enumerate(self._blocks()):
             query, key, value = block.project(hidden, turn)
-            query = query.view(batch, beams, count, *query.shape[2:])
-            now = torch.stack((key, value)).view(2, batch, beams, count, *key.shape[2:])
-            earlier = [states[index] for states in past]
+            now = torch.stack((key, value), dim=2)
+            store[index, step.begin :] = now.view(batch * rows, -1)
+            codes = store[index].index_select(0, seen).view(batch, rows, -1, *now.shape[2:])
             memory, bias = prompt.memory[index], prompt.biases[index]
-            mixed = block.attention.over_tail(query, memory, bias, earlier, now)
-            hidden = block.finish(hidden, mixed.flatten(1, 2))
-            remembered.append(now)
-        return self.norm(hidden).view(batch, beams, count, -1), torch.stack(remembered)
+            mixed = block.attention.over_tail(query, memory, bias, codes, hides)
+            hidden = block.finish(hidden, mixed)
+        normed: Tensor = self.norm(hidden)
+        return normed
 
     def _read(
         self, tokens: Tensor, mask: Tensor, ratio: float
@@ -222,6 +220,31 @@ def importance_after(
         )
     ]
     return torch.cat(parts)
+
+
+def _places(step: Step, device: torch.device) -> Tensor:
+    """(rows,) int64: how many codes stand before each row's."""
+    each = [
+        torch.full((rows,), step.level - 1 + age, device=device)
+        for age, rows in enumerate(step.counts)
+    ]
+    return torch.cat(each)
+
+
+def _hides(step: Step, dtype: torch.dtype) -> Tensor | None:
+    """(rows, depth) 0, or a number that hides the filler behind a row's own code; None = none."""
+    if len(step.codes) == 1:
+        return None
+    depth, hidden = step.seen.shape[2], torch.finfo(dtype).min / 2
+    each = [
+        F.pad(
+            torch.zeros(rows, step.level + age, dtype=dtype, device=step.seen.device),
+            (0, depth - step.level - age),
+            value=hidden,
+        )
+        for age, rows in enumerate(step.counts)
+    ]
+    return torch.cat(each)
 
 
 def _text_embedding(config: QwenConfig) -> nn.Embedding | None:

@@ -1,11 +1,10 @@
 """Qwen parts: rotary positions, grouped-query attention, SwiGLU.
 
-Shape words: batch, seq (queries), keys, heads (of queries), kv_heads, group (query heads per
-key-value head), d_kv, beams, tail (codes decoded so far), tokens (the newest of them), d_model.
+Shape words: batch, seq (queries), keys, heads (of queries), kv_heads, d_kv, rows (codes that one
+pass reads), depth (codes that a row sees), d_model.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,45 +85,36 @@ class GroupedAttention(nn.Module):
         return states.repeat_interleave(self.config.num_heads // self.config.num_kv_heads, dim=1)
 
     def over_tail(
-        self,
-        query: Tensor,
-        memory: Tensor,
-        bias: Tensor,
-        past: Sequence[Tensor],
-        key_value: Tensor,
+        self, query: Tensor, memory: Tensor, bias: Tensor, seen: Tensor, hides: Tensor | None
     ) -> Tensor:
-        """Attention of every beam over the shared prompt and its own few codes.
+        """Attention of every row over the shared prompt and the few codes that it sees.
 
         Args:
-            query: (batch, beams, tokens, heads, d_kv), scaled; the newest codes.
+            query: (batch, rows, heads, d_kv), scaled.
             memory: (2, batch, kv_heads, keys, d_kv) of the prompt.
             bias: (batch, 1, 1, keys).
-            past: of each earlier code, (2, batch, beams, kv_heads, d_kv).
-            key_value: (2, batch, beams, tokens, kv_heads, d_kv), of the newest codes.
+            seen: (batch, rows, depth, 2, kv_heads, d_kv).
+            hides: (rows, depth), added to the scores of what is seen; None = nothing is hidden.
 
         Returns:
-            (batch, beams, tokens, d_model).
+            (batch, rows, d_model).
         """
-        batch, beams, count, heads, d_kv = query.shape
+        batch, rows, heads, d_kv = query.shape
         kv_heads, keys = memory.shape[2], memory.shape[3]
-        grouped = query.view(batch, beams, count, kv_heads, -1, d_kv)
-        rows = grouped.permute(0, 3, 1, 2, 4, 5).reshape(batch, kv_heads, -1, d_kv)
-        shared = rows @ memory[0].transpose(-1, -2) + bias
-        shared = shared.view(batch, kv_heads, beams, count, -1, keys).permute(0, 2, 3, 1, 4, 5)
-        own = [states[:, :, :, None, :, None] for states in past]
-        own += [key_value[:, :, :, place, None, :, None] for place in range(count)]
-        scores = torch.stack([(grouped * states[0]).sum(dim=-1) for states in own], dim=-1)
-        if count > 1:
-            later = torch.ones(count, count, dtype=torch.bool, device=query.device).triu(1)
-            later = F.pad(later, (len(past), 0))[:, None, None]
-            scores = scores.masked_fill(later, torch.finfo(scores.dtype).min / 2)
-        weights = torch.cat((shared, scores), dim=-1).float().softmax(dim=-1).to(query.dtype)
-        of_prompt = weights[..., :keys].permute(0, 3, 1, 2, 4, 5)
-        mixed = of_prompt.reshape(batch, kv_heads, -1, keys) @ memory[1]
-        mixed = mixed.view(batch, kv_heads, beams, count, -1, d_kv).permute(0, 2, 3, 1, 4, 5)
-        for weight, states in zip(weights[..., keys:].unbind(dim=-1), own, strict=True):
-            mixed = torch.addcmul(mixed, weight[..., None], states[1])
-        return self.join(mixed.reshape(batch, beams, count, heads, d_kv))
+        grouped = query.view(batch, rows, kv_heads, -1, d_kv)
+        flat = grouped.transpose(1, 2).reshape(batch, kv_heads, -1, d_kv)
+        shared = flat @ memory[0].transpose(-1, -2) + bias
+        shared = shared.view(batch, kv_heads, rows, -1, keys).transpose(1, 2)
+        key, value = seen.movedim(2, -2).unbind(dim=2)  # (batch, rows, kv_heads, depth, d_kv)
+        own = (grouped[..., None, :] * key[:, :, :, None]).sum(dim=-1)
+        if hides is not None:
+            own = own + hides[:, None, None]
+        weights = torch.cat((shared, own), dim=-1).softmax(dim=-1, dtype=torch.float32)
+        of_prompt, of_codes = weights.to(query.dtype).tensor_split((keys,), dim=-1)
+        flat = of_prompt.transpose(1, 2).reshape(batch, kv_heads, -1, keys) @ memory[1]
+        mixed = flat.view(batch, kv_heads, rows, -1, d_kv).transpose(1, 2)
+        mixed = mixed + (of_codes[..., None] * value[:, :, :, None]).sum(dim=-2)
+        return self.join(mixed.reshape(batch, rows, heads, d_kv))
 
     def join(self, mixed: Tensor) -> Tensor:
         """(..., heads, d_kv) -> (..., d_model)."""

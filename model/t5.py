@@ -1,14 +1,12 @@
 """T5 over semantic IDs: an encoder that prunes once, and a decoder.
 
-Shape words: batch, seq (padded history tokens), kept, beams, levels, d_model.
+Shape words: batch, seq (padded history tokens), kept, rows, levels, d_model.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from model.backbone import Backbone, Prompt
+from model.backbone import Backbone, Prompt, Step
 from model.config import T5Config
 from model.decoder import Decoder
 from model.encoder import Encoded, Encoder
@@ -64,18 +62,15 @@ class T5(Backbone):
         states: Tensor = self.decoder(hidden, prompt.memory, prompt.biases[0])
         return states
 
-    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+    def start(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """See Backbone; the decoder reads BOS."""
         if prompt.begun is not None:
             return prompt.begun
-        batch = prompt.biases[0].shape[0]
-        begin = torch.full((batch, 1, 1), BOS, device=prompt.biases[0].device)
-        states, now = self.decoder.step(self.embedding(begin), (), prompt.memory, prompt.biases[0])
-        return states[:, :, 0], now[:, :, :, :, 0]
+        begin = self.embedding.weight[BOS].expand(len(prompt.biases[0]), 1, -1)
+        return self.decoder.start(begin, prompt.memory, prompt.biases[0])
 
-    def step(
-        self, prompt: Prompt, past: Sequence[Tensor], codes: Tensor, level: int
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, prompt: Prompt, step: Step) -> Tensor:
         """See Backbone."""
-        hidden = self.embedding(self.tokens(codes, level - 1))
-        return self.decoder.step(hidden, past, prompt.memory, prompt.biases[0])
+        hidden = self.embedding(self.tokens(step))
+        states: Tensor = self.decoder.step(hidden, step, prompt.memory, prompt.biases[0])
+        return states

@@ -1,39 +1,76 @@
 """Tail: what the beams of a search decoded so far.
 
-Shape words: batch, beams, levels (decoded so far), blocks, heads (of keys and values), d_kv.
+Shape words: batch, beams, rows (codes that one pass reads), depth (codes that a beam read), levels,
+places (of remembered codes), blocks, numbers (keys and values of one code).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from model.backbone import Step
+
 
 @dataclass(frozen=True)
 class Tail:
-    """Stored once per level and found by ancestry; beams that share a prefix share it.
+    """Keys and values are written once and found by ancestry; beams that share a prefix share them.
 
     Args:
-        remembered: per level, (blocks, 2, batch, beams of that level, heads, d_kv); None at level 0
-            of a decoder-only model, whose prompt remembers for it.
-        ancestors: (batch, beams, levels) int64: each beam's ancestor at each level, of the beams
-            that read something there.
+        store: (blocks, places, numbers); a pass of the decoder fills it up from `used` on.
+        used: places that are filled.
+        seen: (batch, beams, depth) int64 places of what each beam read, oldest first.
         log_probs: (batch, beams, levels) float32.
     """
 
-    remembered: tuple[Tensor | None, ...]
-    ancestors: Tensor
+    store: Tensor
+    used: int
+    seen: Tensor
     log_probs: Tensor
 
     @classmethod
-    def begin(cls, remembered: Tensor | None, scores: Tensor) -> "Tail":
-        """At the root: what was remembered there, and (batch, 1) scores."""
-        nothing = scores[..., None][..., :0]
-        return cls((remembered,), nothing.long(), nothing)
+    def begin(cls, remembered: Tensor, scores: Tensor, room: int) -> "Tail":
+        """At the root.
 
-    def remember(self, now: Tensor) -> "Tail":
-        """The beams read one more code."""
-        return replace(self, remembered=(*self.remembered, now))
+        Args:
+            remembered: (blocks, batch or 0, numbers), from `Backbone.start`.
+            scores: (batch, 1) float32.
+            room: places to set aside; more are made when they are needed.
+        """
+        used = remembered.shape[1]
+        seen = torch.arange(used, device=scores.device).view(len(scores), 1, -1)
+        tail = cls(remembered, used, seen, scores[..., None][..., :0])
+        return tail.with_room(room)
+
+    def read(self, codes: Tensor, level: int) -> tuple[Step, "Tail"]:
+        """The pass that predicts `level` after every beam's (batch, beams) codes."""
+        own = self._places(*codes.shape)[..., None]
+        seen = torch.cat((self.seen, own), dim=2)
+        tail = replace(self.with_room(own.numel()), used=self.used + own.numel(), seen=seen)
+        return Step(level, (codes,), seen, tail.store, self.used), tail
+
+    def read_ahead(
+        self, codes: Tensor, owners: Tensor, further: Sequence[Tensor], level: int
+    ) -> Step:
+        """The pass that predicts `level` and the ones below it.
+
+        Args:
+            codes: (batch, beams), every beam's.
+            owners: (batch, leaves) int64, the beam above each leaf.
+            further: per level from `level` to the last but one, (batch, leaves) codes.
+            level: the next to predict.
+        """
+        beams, leaves = codes.shape[1], owners.shape[1]
+        places = self._places(len(codes), beams + len(further) * leaves)
+        own, below = places[:, :beams, None], places[:, beams:].view(len(codes), -1, leaves)
+        above = torch.cat((self.seen, own), dim=2)
+        inherited = above.gather(1, owners[..., None].expand(-1, -1, above.shape[2]))
+        of_leaf = torch.cat((inherited, below.transpose(1, 2)), dim=2)
+        filler = own.expand(-1, -1, len(further))
+        seen = [torch.cat((above, filler), dim=2), *[of_leaf] * len(further)]
+        store = self.with_room(places.numel()).store
+        return Step(level, (codes, *further), torch.cat(seen, dim=1), store, self.used)
 
     def follow(self, parents: Tensor, terms: Tensor) -> "Tail":
         """The beams after a choice.
@@ -43,32 +80,21 @@ class Tail:
             terms: (batch, beams) float32, log-probability of what was chosen.
         """
         own = parents[..., None]
-        inherited = own.expand(-1, -1, self.ancestors.shape[2])
-        ancestors = torch.cat((self.ancestors.gather(1, inherited), own), dim=2)
-        log_probs = torch.cat((self.log_probs.gather(1, inherited), terms[..., None]), dim=2)
-        return replace(self, ancestors=ancestors, log_probs=log_probs)
+        seen = self.seen.gather(1, own.expand(-1, -1, self.seen.shape[2]))
+        log_probs = self.log_probs.gather(1, own.expand(-1, -1, self.log_probs.shape[2]))
+        log_probs = torch.cat((log_probs, terms[..., None]), dim=2)
+        return replace(self, seen=seen, log_probs=log_probs)
 
-    def gather(self, owners: Tensor | None = None) -> list[Tensor]:
-        """Per level, (blocks, 2, batch, beams, heads, d_kv) of the beams, or of some of them.
+    def _places(self, batch: int, rows: int) -> Tensor:
+        """(batch, rows) int64: the next that are free."""
+        end = self.used + batch * rows
+        return torch.arange(self.used, end, device=self.seen.device).view(batch, rows)
 
-        What all beams have in common, e.g. of the root, is not repeated: 1 instead of beams.
-
-        Args:
-            owners: (batch, places) int64 beams, any number of times each; None = each once.
-        """
-        ancestors = self.ancestors
-        if owners is not None:
-            ancestors = ancestors.gather(1, owners[..., None].expand(-1, -1, ancestors.shape[2]))
-        return [
-            states if states.shape[3] == 1 else _pick(states, ancestors[..., level])
-            for level, states in enumerate(self.remembered)
-            if states is not None
-        ]
-
-
-def _pick(states: Tensor, beams: Tensor) -> Tensor:
-    """(blocks, 2, batch, beams, heads, d_kv) -> the same of (batch, places) chosen beams."""
-    batch, width = states.shape[2:4]
-    rows = torch.arange(0, batch * width, width, device=beams.device)[:, None]
-    chosen = states.flatten(2, 3).index_select(2, (beams + rows).flatten())
-    return chosen.view(*states.shape[:3], -1, *states.shape[4:])
+    def with_room(self, more: int) -> "Tail":
+        """The same with so many free places, at least."""
+        blocks, places, numbers = self.store.shape
+        if self.used + more <= places:
+            return self
+        store = self.store.new_empty(blocks, self.used + more, numbers)
+        store[:, : self.used] = self.store[:, : self.used]
+        return replace(self, store=store)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from model.qwen import Qwen
 from tests.checkpoints import TEXT, start, write_checkpoint
+from tests.decoding import step_by_step
 from tests.factories import history_batch, random_table
 
 PREFIX = (3, 41, 3, 17)
@@ -87,16 +88,10 @@ def test_decoding_with_a_cache_computes_what_transformers_computes(
     tokens, mask, codes = batch()
     prompt = ours.prompt(tokens, mask, ratio=1.0)
 
-    states, _ = ours.start(prompt)
-    past: list[torch.Tensor] = []
-    found = [ours.logits(states[:, 0], 0)]
-    for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
-        found.append(ours.logits(states[:, 0, 0], level))
-        past.append(now[:, :, :, :, 0])
+    states = step_by_step(ours, prompt, codes)
 
     for level, expected in enumerate(expected_scores(extended(reference, ours), ours)):
-        assert_close(found[level], expected)
+        assert_close(ours.logits(states[:, level], level), expected)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from torch import Tensor
 from model.config import QwenConfig
 from model.qwen import Qwen
 from model.semantic_id import PAD
+from tests.decoding import at_once, step_by_step
 from tests.factories import history_batch, random_model, random_table, tiny_qwen
 
 QWEN2 = {"qk_norm": False, "attention_bias": True}
@@ -139,16 +140,10 @@ def test_decoding_with_a_cache_computes_what_transformers_computes(changes: dict
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask, ratio=1.0)
 
-    states, _ = ours.start(prompt)
-    past: list[torch.Tensor] = []
-    found = [ours.logits(states[:, 0], 0)]
-    for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
-        found.append(ours.logits(states[:, 0, 0], level))
-        past.append(now[:, :, :, :, 0])
+    states = step_by_step(ours, prompt, codes)
 
     for level, expected in enumerate(expected_scores(ours, tokens, mask, codes)):
-        assert_close(found[level], expected)
+        assert_close(ours.logits(states[:, level], level), expected)
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -180,16 +175,10 @@ def test_decoding_with_a_cache_is_teacher_forcing_after_pruning_too(positions: s
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask)
 
-    states, _ = ours.start(prompt)
-    past: list[torch.Tensor] = []
-    found = [states]
-    for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
-        found.append(states[:, 0])
-        past.append(now[:, :, :, :, 0])
+    found = step_by_step(ours, prompt, codes)
 
     assert [memory.shape[3] for memory in prompt.memory] == [36, 36, 18]
-    assert_close(torch.cat(found, dim=1), ours.decode(prompt, codes.long()))
+    assert_close(found, ours.decode(prompt, codes.long()))
 
 
 @pytest.mark.parametrize("changes", VARIANTS)
@@ -199,9 +188,7 @@ def test_codes_fed_at_once_compute_what_steps_compute(changes: dict[str, object]
     ours = random_qwen(changes)
     tokens, mask, codes = batch(ours)
     prompt = ours.prompt(tokens, mask)
-    first, _ = ours.start(prompt)
 
-    states, _ = ours.step(prompt, (), codes[:, None, :2].long(), 1)
+    found = at_once(ours, prompt, codes)
 
-    found = torch.cat((first, states[:, 0]), dim=1)
     assert_close(found, ours.decode(prompt, codes.long()))

@@ -7,6 +7,7 @@ from torch import Tensor
 from benchmarks.transformers_t5 import reference_t5
 from model.config import T5Config
 from model.semantic_id import BOS
+from tests.decoding import at_once, step_by_step
 from tests.factories import history_batch, random_t5, random_table, tiny_config
 
 
@@ -67,16 +68,10 @@ def test_decoding_step_by_step_computes_what_teacher_forcing_computes() -> None:
     tokens, mask, codes = batch(ours.config)
     prompt = ours.prompt(tokens, mask)
 
-    states, now = ours.start(prompt)
-    assert now is not None
-    found, past = [states[:, 0]], [now]
-    for level in range(1, 3):
-        states, now = ours.step(prompt, past, codes[:, None, level - 1 : level].long(), level)
-        found.append(states[:, 0, 0])
-        past.append(now[:, :, :, :, 0])
+    found = step_by_step(ours, prompt, codes)
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
-    assert_close(torch.stack(found, dim=1), expected)
+    assert_close(found, expected)
 
 
 @torch.inference_mode()
@@ -85,10 +80,8 @@ def test_codes_fed_at_once_compute_what_steps_compute() -> None:
     ours = random_t5()
     tokens, mask, codes = batch(ours.config)
     prompt = ours.prompt(tokens, mask)
-    _, now = ours.start(prompt)
-    assert now is not None
 
-    states, _ = ours.step(prompt, [now], codes[:, None, :2].long(), 1)
+    found = at_once(ours, prompt, codes)
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
-    assert_close(states[:, 0], expected[:, 1:])
+    assert_close(found, expected)
