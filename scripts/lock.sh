@@ -27,4 +27,5 @@ lock service pyproject.toml --constraints requirements/dev.lock
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 print(*project["optional-dependencies"]["loadtest"], sep="\n")' |
   lock loadtest - --constraints requirements/dev.lock
+lock ray pyproject.toml --extra ray --constraints requirements/dev.lock
 lock demo requirements/demo.txt --no-deps

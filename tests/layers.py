@@ -137,6 +137,8 @@ LAYERS = {
         "page_routes",
         "app",
         "server",
+        "ray_replica",
+        "ray_serve",
     ),
     "benchmarks": (
         "workload",
@@ -170,5 +172,6 @@ LAYERS = {
         "catalog_report",
         "catalog",
         "drift",
+        "ray_cluster",
     ),
 }

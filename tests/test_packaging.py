@@ -31,6 +31,7 @@ def test_a_lock_is_part_of_the_next(part: str, whole: str) -> None:
         ("service", ()),
         ("runtime", ("train",)),
         ("dev", ("train", "bench", "loadtest", "dev")),
+        ("ray", ("ray",)),
     ],
 )
 def test_a_lock_holds_what_the_project_asks_for(lock: str, extras: tuple[str, ...]) -> None:
@@ -48,6 +49,18 @@ def test_the_load_test_installs_without_the_service() -> None:
 
     assert {"locust", "matplotlib", "polars"} <= names
     assert names & {"fastapi", "uvicorn", "safetensors"} == set()
+
+
+def test_ray_comes_on_top_of_what_was_tested() -> None:
+    """Installing its lock changes no version of `dev`."""
+    versions = [
+        dict(re.findall(r"^([\w-]+)==([\w.]+)", "\n".join(pins_of(lock)), re.MULTILINE))
+        for lock in ("dev", "ray")
+    ]
+    shared = versions[0].keys() & versions[1].keys()
+
+    assert len(shared) > 30
+    assert {name for name in shared if versions[0][name] != versions[1][name]} == set()
 
 
 @pytest.mark.parametrize("extra", ["encoders", "baselines"])
