@@ -63,9 +63,17 @@ class Transformers:
         """See Searcher; keeps every step's scores, which the search that is timed does not."""
         with torch.inference_mode():
             found = self._generate(batch, beam_width, scores=True)
-        shape = (len(batch.tokens), beam_width, -1)
-        tokens = found.sequences.view(shape)[:, :, 1:]
-        return Ranking(tokens - self.first_tokens, found.sequences_scores.view(shape[:2]))
+        scores = found.sequences_scores.view(len(batch.tokens), beam_width)
+        return Ranking(self._codes(found, beam_width), scores)
+
+    @torch.inference_mode()
+    def codes(self, batch: Batch, beam_width: int) -> Tensor:
+        """(rows, beams, levels): the semantic IDs of `search`, best first."""
+        return self._codes(self._generate(batch, beam_width, scores=False), beam_width)
+
+    def _codes(self, found: Any, beam_width: int) -> Tensor:
+        tokens = found.sequences.view(-1, beam_width, 1 + len(self.first_tokens))[:, :, 1:]
+        return torch.as_tensor(tokens - self.first_tokens)
 
     def _generate(self, batch: Batch, beam_width: int, *, scores: bool) -> Any:
         generate: Any = self.model.generate

@@ -81,7 +81,17 @@ def run(
 
     app = build_app(settings, on_ready=announce)
     lifecycle: Lifecycle = app.state.lifecycle
-    config = uvicorn.Config(
+    config = uvicorn_config(app, settings.drain_timeout_s)
+    server = Server(config, lifecycle, settings.drain_delay_s)
+    server.run(sockets=listeners)
+    if lifecycle.failure is not None:
+        raise StartupError(" ".join(str(lifecycle.failure).split())) from lifecycle.failure
+    return FORCED if server.force_exit else 0
+
+
+def uvicorn_config(app: FastAPI, drain_timeout_s: int) -> uvicorn.Config:
+    """How an app is served."""
+    return uvicorn.Config(
         app,
         loop="uvloop",
         http="httptools",
@@ -93,13 +103,8 @@ def run(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_timeout_s,
+        timeout_graceful_shutdown=drain_timeout_s,
     )
-    server = Server(config, lifecycle, settings.drain_delay_s)
-    server.run(sockets=listeners)
-    if lifecycle.failure is not None:
-        raise StartupError(" ".join(str(lifecycle.failure).split())) from lifecycle.failure
-    return FORCED if server.force_exit else 0
 
 
 def leave(code: int) -> NoReturn:
