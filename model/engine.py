@@ -44,7 +44,7 @@ MAX_EXACT_BEAMS = 8192
 
 
 class Engine:
-    """A bundle ready to answer. Use it from one thread at a time."""
+    """A bundle ready to answer, on several threads if need be; changes to it need to be alone."""
 
     def __init__(
         self,

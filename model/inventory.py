@@ -7,6 +7,7 @@ follows every change. Shape words: num_items, nodes (of one level of the trie).
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import RLock
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,10 @@ MAX_CACHED_BYTES = 256 << 20
 
 
 class Inventory:
-    """The items of a bundle, and those that came since. Use it from one thread at a time."""
+    """The items of a bundle, and those that came since.
+
+    Several threads may look things up. Whoever changes it must be alone with it.
+    """
 
     def __init__(
         self, sids: SidTable, catalog: Catalog, device: torch.device, trie: SidTrie | None = None
@@ -40,6 +44,7 @@ class Inventory:
         schema = catalog.frame.schema  # items change, columns never
         self._parse = lru_cache(maxsize=MAX_PARSED)(lambda where: parse(where, schema))
         self._removed = np.zeros(sids.num_items, dtype=bool)
+        self._making = RLock()
         self._index(sids, trie or SidTrie.from_sids(sids.sids))
 
     def _index(self, sids: SidTable, trie: SidTrie) -> None:
@@ -98,12 +103,13 @@ class Inventory:
         if where is None:
             return self._base
         parsed = self.parse(where)
-        shelf = self._cached.get(parsed.key)
-        if shelf is None:
-            marks = parsed.evaluate(self.catalog.frame) & ~self._removed
-            shelf = self._make_shelf(marks)
-            self._filters[parsed.key] = parsed
-        self._keep(parsed.key, shelf)
+        with self._making:
+            shelf = self._cached.get(parsed.key)
+            if shelf is None:
+                marks = parsed.evaluate(self.catalog.frame) & ~self._removed
+                shelf = self._make_shelf(marks)
+                self._filters[parsed.key] = parsed
+            self._keep(parsed.key, shelf)
         assert isinstance(shelf, Shelf)
         return shelf
 
@@ -118,12 +124,13 @@ class Inventory:
             shelf = self.shelf(where)
             return FewBiases.of(items, numbers, shelf, self.sids.leaves, self.ancestry)
         key = (where, *boosts)
-        made = self._cached.get(key)
-        if made is None:
-            added = boosted(boosts, self.catalog, self.parse)
-            shelf = self.shelf(where)
-            made = Biases.of(added, shelf, self.sids.leaves, self.ancestry, self.device)
-        self._keep(key, made)
+        with self._making:
+            made = self._cached.get(key)
+            if made is None:
+                added = boosted(boosts, self.catalog, self.parse)
+                shelf = self.shelf(where)
+                made = Biases.of(added, shelf, self.sids.leaves, self.ancestry, self.device)
+            self._keep(key, made)
         assert isinstance(made, Biases)
         return made
 

@@ -10,6 +10,7 @@ values; its biases are as long as they were, and say what padding to give back.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,8 @@ class CacheStats:
 class PromptCache:
     """The rows that were asked for last. It belongs to one model, whose weights do not change.
 
+    Several threads may use it; what two of them miss at the same time both read.
+
     Args:
         max_bytes: of the tensors of all rows together; 0 = keep nothing.
         version: of the model.
@@ -55,12 +58,14 @@ class PromptCache:
     def __init__(self, max_bytes: int, version: str) -> None:
         self.max_bytes = max_bytes
         self.version = version
+        self._lock = Lock()
         self.clear()
 
     def clear(self) -> None:
         """Forget every row, and count from 0."""
-        self._rows: OrderedDict[Key, tuple[Prompt, int]] = OrderedDict()
-        self._num_bytes = self._hits = self._misses = self._evictions = 0
+        with self._lock:
+            self._rows: OrderedDict[Key, tuple[Prompt, int]] = OrderedDict()
+            self._num_bytes = self._hits = self._misses = self._evictions = 0
 
     def stats(self) -> CacheStats:
         """May be called from any thread."""
@@ -88,16 +93,18 @@ class PromptCache:
         if self.max_bytes == 0:
             return _read(model, tokens, mask, ratio)
         keys = [(self.version, ratio, row.tobytes()) for row in tokens]
-        found = {key: row for key in keys if (row := self._get(key)) is not None}
-        missing = [keys.index(key) for key in dict.fromkeys(keys) if key not in found]
-        self._hits += len(keys) - len(missing)
-        self._misses += len(missing)
+        with self._lock:
+            found = {key: row for key in keys if (row := self._get(key)) is not None}
+            missing = [keys.index(key) for key in dict.fromkeys(keys) if key not in found]
+            self._hits += len(keys) - len(missing)
+            self._misses += len(missing)
         if missing:
             prompt = _begun(model, _read(model, tokens[missing], mask[missing], ratio))
             rows = split(prompt, mask[missing], model.config, ratio)
-            for place, row in zip(missing, rows, strict=True):
-                found[keys[place]] = row
-                self._keep(keys[place], row)
+            found.update(zip((keys[place] for place in missing), rows, strict=True))
+            with self._lock:
+                for place, row in zip(missing, rows, strict=True):
+                    self._keep(keys[place], row)
             if len(missing) == len(keys):
                 return prompt
         return join([found[key] for key in keys])
@@ -110,7 +117,7 @@ class PromptCache:
 
     def _keep(self, key: Key, row: Prompt) -> None:
         size = num_bytes(row)
-        if size > self.max_bytes:
+        if size > self.max_bytes or key in self._rows:
             return
         self._rows[key] = (row, size)
         self._num_bytes += size

@@ -118,11 +118,12 @@ class _Lifespan:
     def _threads(self, stack: AsyncExitStack) -> tuple[Turns, Executor]:
         """Where batches are computed, and where versions are loaded."""
         in_thread = partial(use_threads, self.settings.num_threads)
-        model_thread = ThreadPoolExecutor(1, "model", initializer=in_thread)
+        num_threads = self.settings.model_threads
+        model_threads = ThreadPoolExecutor(num_threads, "model", initializer=in_thread)
         loader_thread = ThreadPoolExecutor(1, "loader", initializer=in_thread)
-        for thread in (model_thread, loader_thread):
+        for thread in (model_threads, loader_thread):
             stack.callback(thread.shutdown, wait=False, cancel_futures=True)
-        return Turns(model_thread), loader_thread
+        return Turns(model_threads, num_threads), loader_thread
 
     async def _start(
         self, app: FastAPI, threads: tuple[Turns, Executor], stack: AsyncExitStack

@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from limits import parse
-from pydantic import AfterValidator, DirectoryPath, Field, FilePath, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    DirectoryPath,
+    Field,
+    FilePath,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -98,6 +108,9 @@ class Settings(BaseSettings):
     num_threads: PositiveInt = Field(
         1, description="CPU threads of the model; more help large models on idle cores only."
     )
+    model_threads: PositiveInt = Field(
+        1, description="Batches that are computed at the same time; more than 1 on a CPU only."
+    )
     prompt_cache_mb: int = Field(
         256, ge=0, description="Memory for histories as the model read them, in MB; 0 keeps none."
     )
@@ -160,6 +173,13 @@ class Settings(BaseSettings):
     otel: bool = Field(
         False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
     )
+
+    @field_validator("model_threads")
+    @classmethod
+    def _check_threads(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and info.data.get("device", "cpu") != "cpu":
+            raise PydanticCustomError("cpu_only", "only a CPU takes several batches at once")
+        return value
 
     @classmethod
     def settings_customise_sources(
