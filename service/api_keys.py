@@ -18,7 +18,8 @@ from service.problems import problem_response
 MIN_KEY_CHARS = 16  # nobody is locked out for guessing, so there must be nothing to guess
 OPEN_PATHS = frozenset({"/", "/favicon.ico", "/metrics"})
 OPEN_FOLDERS = ("/health/", "/static/")
-DOCS_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"})
+DOCS_PATHS = frozenset({"/docs", "/openapi.json"})
+DOCS_FOLDER = "/docs/"
 CHALLENGE = 'Bearer realm="stamp"'
 
 
@@ -87,7 +88,7 @@ def is_open(path: str, *, public_docs: bool) -> bool:
     """Whether a path is there for everybody, without key or limit."""
     if path in OPEN_PATHS or path.startswith(OPEN_FOLDERS):
         return True
-    return public_docs and path in DOCS_PATHS
+    return public_docs and (path in DOCS_PATHS or path.startswith(DOCS_FOLDER))
 
 
 def _sent_keys(scope: Scope) -> Iterator[bytes]:

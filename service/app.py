@@ -25,7 +25,7 @@ from service.metrics import Metrics
 from service.model_routes import model_router
 from service.models import Models
 from service.openapi import openapi
-from service.page_routes import page_router
+from service.page_routes import docs_router, page_router
 from service.plan import PlanFile
 from service.problems import install_error_handlers
 from service.rate_limit import Limiter
@@ -60,6 +60,7 @@ def create_app(
         lifespan=_Lifespan(settings, engine_loader, on_ready, store, lifecycle, journal).span,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
         redoc_url=None,
         telemetry=telemetry(settings),
     )
@@ -69,10 +70,8 @@ def create_app(
     app.state.models = None
     app.state.metrics = _metrics(lifecycle, store)
     app.state.limiter = Limiter.open(settings)
-    app.include_router(router)
-    app.include_router(event_router)
-    app.include_router(item_router)
-    app.include_router(model_router)
+    for routes in (router, event_router, item_router, model_router, docs_router()):
+        app.include_router(routes)
     if settings.page:
         app.include_router(page_router())
     install_middleware(app, settings, app.state.metrics, app.state.limiter)

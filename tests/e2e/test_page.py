@@ -148,3 +148,18 @@ def test_titles_are_shown_as_text(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#history .name")).to_have_text(title)
     assert page.title() == "STAMP Recommender"
     service.stop()
+
+
+def test_the_api_is_described_without_another_host(page: Page, service: Process) -> None:
+    """Every endpoint is listed, and a request can be tried from there."""
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.partition("://")[2].partition("/")[0]))
+    page.goto(f"{service.url}/docs")
+    expect(page.locator(".opblock")).not_to_have_count(0)
+    paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
+    page.locator("#operations-default-live_health_live_get, [id$=-live]").first.click()
+    page.get_by_role("button", name="Execute").click()
+
+    expect(page.locator(".live-responses-table")).to_contain_text('"status": "live"')
+    assert page.locator(".opblock").count() == sum(len(operations) for operations in paths.values())
+    assert {host for host in hosts if host} == {service.url.partition("://")[2]}

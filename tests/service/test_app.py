@@ -164,11 +164,13 @@ async def test_info_tells_model_and_limits(running: Running) -> None:
 
 
 async def test_the_documentation_is_served(running: Running) -> None:
-    """/docs is a page that reads /openapi.json."""
-    page, document = [await running.client.get(path) for path in ("/docs", "/openapi.json")]
+    """/docs is a page whose script reads /openapi.json."""
+    paths = ("/docs", "/docs/docs.js", "/openapi.json")
+    page, script, document = [await running.client.get(path) for path in paths]
 
     assert page.headers["Content-Type"].startswith("text/html")
-    assert "/openapi.json" in page.text
+    assert paths[1] in page.text
+    assert paths[2] in script.text
     assert set(document.json()["paths"]) == {
         "/recommend",
         "/recommend/batch",

@@ -55,7 +55,7 @@ async def test_requests_are_counted_by_route_method_and_status(running: Running)
         f"{name} POST /recommend 200": 1,
         f"{name} POST /recommend 422": 1,
         f"{name} GET none 404": 2,
-        f"{name} GET page 200": 1,
+        f"{name} GET /docs 200": 1,
         f"{name} other /info 405": 1,
     }
     assert counted["stamp_http_request_duration_seconds_count POST /recommend"] == 2

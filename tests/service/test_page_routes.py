@@ -5,6 +5,18 @@ import re
 from tests.service.conftest import Running, Serve
 
 
+async def test_the_description_of_the_api_brings_its_own_files(running: Running) -> None:
+    """Also where the playground is switched off; scripts run from files only."""
+    page = await running.client.get("/docs")
+    names = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+    files = [await running.client.get(name) for name in names]
+
+    assert len(files) == 3
+    assert {file.status_code for file in files} == {200}
+    assert "SwaggerUIBundle" in files[1].text
+    assert "script-src" not in page.headers["content-security-policy"]
+
+
 async def test_the_page_names_only_files_that_are_served(running: Running) -> None:
     """Each with the type a browser insists on, under the policy for pages."""
     page = await running.client.get("/")
