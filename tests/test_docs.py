@@ -42,6 +42,7 @@ HOSTS = {  # every host a file of ours may name
     "localhost",
     "nijianmo.github.io",
     "prometheus",  # a service of docker-compose.yml
+    "prometheus-operated.monitoring.svc",  # the Prometheus operator's service in a cluster
     "semver.org",
     "snap.stanford.edu",
     "www.apache.org",
