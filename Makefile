@@ -7,15 +7,19 @@
 #   RECIPE=smoke          what `make train` trains, and `make serve` trains and serves
 #   SERVE_ARGS="--port 9000"   more options for `python -m service serve`
 #   CYCLE_ARGS="--cached"      more options for `python -m tests.deploy.compose_cycle`
+#   URL=http://127.0.0.1:8000  what `make loadtest` loads, in place of a service of its own
+#   LOAD_ARGS="--rate 200"     what it sends, in place of 50 arrivals/s for a minute
 
 PYTHON ?=
 TORCH ?=
 RECIPE ?= demo-ml100k
 SERVE_ARGS ?=
+URL ?=
+LOAD_ARGS ?= --rate 50 --slo loadtest/slo.toml
 export PYTHON TORCH
 
 PY := .venv/bin/python
-CODE := model training service tests
+CODE := model training service loadtest benchmarks tests
 HISTORIES := sqlite:///var/histories.sqlite3
 
 # An environment is whole when it carries the stamp of what it was made from.
@@ -26,7 +30,7 @@ DEV := .venv/.installed-dev-$(ID)
 BROKEN := $(shell test -x .venv/bin/python || echo broken)
 
 .NOTPARALLEL:
-.PHONY: help serve test fuzz faults check containers format train install hooks lock audit clean broken
+.PHONY: help serve test loadtest fuzz faults check containers format train install hooks lock audit clean broken
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +44,11 @@ serve: $(RUNTIME) ## train the MovieLens-100K demo if need be, then serve it on 
 
 test: $(DEV) ## run every test, with branch coverage
 	$(PY) -m pytest --cov --cov-fail-under=95
+
+loadtest: $(DEV) ## load the demo, or the service at URL; the report is reports/loadtest/report.html
+	$(if $(URL),,@$(PY) -m training run $(RECIPE))
+	$(PY) -m loadtest run $(if $(URL),--url $(URL),--bundle-dir bundles/$(RECIPE) \
+		--data runs/$(RECIPE)/data/histories.parquet) $(LOAD_ARGS)
 
 fuzz: $(DEV) ## send more than 5,000 requests made from the API's description to a real service
 	FUZZ_CASES=600 $(PY) -m pytest -q -s tests/service/test_fuzz.py

@@ -112,7 +112,7 @@ def test_every_make_target_named_exists(document: Path) -> None:
     assert named - targets() == set()
 
 
-@pytest.mark.parametrize("package", ["training", "service"])
+@pytest.mark.parametrize("package", ["training", "service", "loadtest"])
 def test_every_command_named_exists(package: str) -> None:
     """Verbs and options in the documents' code, the Makefile and the scripts are real ones."""
     scripts = [MAKEFILE, *ROOT.glob("scripts/*.sh"), ROOT / ".ci" / "run"]
