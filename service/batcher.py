@@ -202,8 +202,9 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         try:
             if new := [row for row in rows if row.job is None]:
                 await self._prepare(new)
-            if rows := self._cut(turn, [row for row in rows if not row.future.done()]):
-                await self._compute(turn, rows)
+            if rows := [row for row in rows if not row.future.done()]:
+                rows, jobs = self._cut(turn, rows)
+                await self._compute(turn, rows, jobs)
         except Exception as error:
             for row in rows:
                 failed = ModelFailedError("The model failed on this request; it has been logged.")
@@ -221,13 +222,12 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
 
     def _cut(
         self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]]
-    ) -> Sequence[_Row[RequestT, JobT, AnswerT]]:
-        """As many as max_batch_tokens allows when padded, if in time, but at least one.
+    ) -> tuple[Sequence[_Row[RequestT, JobT, AnswerT]], list[JobT]]:
+        """The rows that are computed now, and their jobs with the effort that there is time for.
 
-        The others go back, or learn now that they would be too late.
+        As many as max_batch_tokens allows when padded, if in time, but at least one. The others go
+        back, or learn now that they would be too late.
         """
-        if not rows:
-            return rows
         longest, size = 0, 0
         for row in rows:
             assert row.job is not None
@@ -235,20 +235,24 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             if size and longest * (size + 1) > self._limits.max_batch_tokens:
                 break
             size += 1
-        now, later, never, turn.predicted_s = in_time(rows[:size], self._batch_s)
-        for row in never:
+        forecast = self._forecast
+        batch = in_time(
+            rows[:size],
+            lambda some, effort: forecast.batch_s(forecast.adapted(_jobs(some), effort)),
+            forecast.efforts(self.backlog_s()),
+        )
+        turn.predicted_s = batch.predicted_s
+        for row in batch.never:
             _settle(row, DeadlineExceededError(TOO_LATE))
-        back = [*later, *rows[size:]]
+        back = [*batch.later, *rows[size:]]
         self._taken.difference_update(back)
         self._waiting.put_back(back)
-        return now
+        return batch.now, forecast.adapted(_jobs(batch.now), batch.effort)
 
-    def _batch_s(self, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> float:
-        return self._forecast.batch_s([row.job for row in rows if row.job is not None])
-
-    async def _compute(self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> None:
+    async def _compute(
+        self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]], jobs: Sequence[JobT]
+    ) -> None:
         """Compute the batch on the turn's thread and hand out its answers."""
-        jobs = [row.job for row in rows if row.job is not None]
         began_s = time.perf_counter()
         answers = await self._turns.compute(turn, self._compute_answers, jobs)
         model_ms = (time.perf_counter() - began_s) * 1000
@@ -258,6 +262,10 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             outcome = Outcome(answer, queue_ms, row.history_ms, model_ms, len(rows))
             if not row.future.done():
                 row.future.set_result(outcome)
+
+
+def _jobs(rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> list[JobT]:
+    return [row.job for row in rows if row.job is not None]
 
 
 def _settle(row: _Row[RequestT, JobT, AnswerT], error: Exception) -> None:

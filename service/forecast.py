@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
-JobT_contra = TypeVar("JobT_contra", contravariant=True)
+JobT = TypeVar("JobT")
 
 MEMORY = 0.1
 
 
-class Forecast(Protocol[RequestT_contra, JobT_contra]):
+class Forecast(Protocol[RequestT_contra, JobT]):
     """Predicted seconds; requests before they are prepared, jobs after."""
 
     @property
@@ -22,14 +22,26 @@ class Forecast(Protocol[RequestT_contra, JobT_contra]):
         ...
 
     def alike_s(self, request: RequestT_contra, rows: int) -> float:
-        """A batch of so many rows like this one."""
+        """A batch of so many rows like this one, with the least effort."""
         ...
 
-    def batch_s(self, jobs: Sequence[JobT_contra]) -> float:
+    def batch_s(self, jobs: Sequence[JobT]) -> float:
         """A batch of these rows."""
         ...
 
-    def learn(self, jobs: Sequence[JobT_contra], predicted_s: float, measured_s: float) -> None:
+    def efforts(self, backlog_s: float) -> Sequence[int]:
+        """With what effort to try a batch, the greatest first.
+
+        Args:
+            backlog_s: predicted seconds of what goes on waiting.
+        """
+        ...
+
+    def adapted(self, jobs: Sequence[JobT], effort: int) -> list[JobT]:
+        """The jobs with that effort; `batch_s` depends on it."""
+        ...
+
+    def learn(self, jobs: Sequence[JobT], predicted_s: float, measured_s: float) -> None:
         """A batch took another time than predicted, from when it was formed to its answers."""
         ...
 
@@ -51,6 +63,14 @@ class Average:
     def batch_s(self, jobs: Sequence[object]) -> float:
         """The average of each."""
         return len(jobs) * self.correction
+
+    def efforts(self, backlog_s: float) -> Sequence[int]:  # noqa: ARG002  # there is but one
+        """One."""
+        return (0,)
+
+    def adapted(self, jobs: Sequence[JobT], effort: int) -> list[JobT]:  # noqa: ARG002
+        """As they are."""
+        return list(jobs)
 
     def learn(self, jobs: Sequence[object], predicted_s: float, measured_s: float) -> None:  # noqa: ARG002
         """Move the average."""

@@ -1,8 +1,12 @@
-"""Which rows to compute now, so that what is computed is in time."""
+"""Which rows to compute now, and with what effort, so that what is computed is in time."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+SAFETY = 1.15
+"""What a batch may take longer than predicted and be in time all the same."""
 
 
 class Row(Protocol):
@@ -17,36 +21,56 @@ class Row(Protocol):
 RowT = TypeVar("RowT", bound=Row)
 
 
+@dataclass(frozen=True)
+class Batch(Generic[RowT]):
+    """What becomes of some rows.
+
+    Args:
+        now: compute these.
+        later: these in the next batch.
+        never: these would be too late.
+        effort: with which to compute.
+        predicted_s: what that takes.
+    """
+
+    now: Sequence[RowT]
+    later: Sequence[RowT]
+    never: Sequence[RowT]
+    effort: int
+    predicted_s: float
+
+
 def in_time(
-    rows: Sequence[RowT], batch_s: Callable[[Sequence[RowT]], float]
-) -> tuple[list[RowT], list[RowT], list[RowT], float]:
+    rows: Sequence[RowT], batch_s: Callable[[Sequence[RowT], int], float], efforts: Sequence[int]
+) -> Batch[RowT]:
     """Split rows into those to compute now, later, and never, as they would be too late.
 
-    All at once if that is in time for all; else the hasty ones first in a smaller batch; but not
-    smaller than a quarter, for small batches cost more a row and make others late. Who is not
-    helped by that is given up. The last one is always tried: a prediction may be wrong.
+    All at once if that is in time for all; else the hasty ones first in a smaller batch, but not
+    smaller than a quarter, for small batches cost more a row and make others late; else the same
+    with less effort. Who is not helped by that is given up. The last one is always tried: a
+    prediction may be wrong.
 
     Args:
         rows: that fit into a batch, at least one.
-        batch_s: predicted seconds of a batch.
-
-    Returns:
-        the three lists, and the predicted seconds of the first.
+        batch_s: predicted seconds of a batch with an effort.
+        efforts: that may be tried, the greatest first; at least one.
     """
-    late: list[RowT] = []
-    smallest = max(1, len(rows) // 4)
+    never: list[RowT] = []
     left = sorted(rows, key=lambda row: row.deadline_s)
+    smallest = max(1, len(rows) // 4)
     while True:
-        now_s = time.perf_counter()
-        whole_s = batch_s(left)
-        if len(left) == 1 or now_s + whole_s <= left[0].deadline_s:
-            return left, [], late, whole_s
-        for size in (len(left) // 2, len(left) // 4):
-            if size < smallest:
-                break
-            predicted_s = batch_s(left[:size])
-            if now_s + predicted_s <= left[0].deadline_s:
-                return left[:size], left[size:], late, predicted_s
-        num_late = sum(row.deadline_s < now_s + whole_s for row in left)
-        num_late = num_late if num_late < len(left) else (len(left) + 1) // 2
-        late, left = late + left[:num_late], left[num_late:]
+        left_s = left[0].deadline_s - time.perf_counter()
+        for effort in efforts:
+            for size in (len(left), len(left) // 2, len(left) // 4):
+                if size < min(smallest, len(left)):
+                    break
+                predicted_s = batch_s(left[:size], effort)
+                if SAFETY * predicted_s <= left_s:
+                    return Batch(left[:size], left[size:], never, effort, predicted_s)
+        least_s = batch_s(left, efforts[-1])
+        if len(left) == 1:
+            return Batch(left, [], never, efforts[-1], least_s)
+        too_late_s = time.perf_counter() + least_s
+        num_late = sum(row.deadline_s < too_late_s for row in left)
+        num_late = num_late if 0 < num_late < len(left) else (len(left) + 1) // 2
+        never, left = never + left[:num_late], left[num_late:]

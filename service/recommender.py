@@ -23,6 +23,7 @@ from service.history import HistoryStore
 from service.metrics import Metrics
 from service.schemas import (
     BoostRule,
+    Effort,
     Explanation,
     Filter,
     KeptItem,
@@ -30,6 +31,7 @@ from service.schemas import (
     RecommendedItem,
     RecommendRequest,
     RecommendResponse,
+    Saving,
 )
 
 log = structlog.get_logger()
@@ -39,13 +41,15 @@ log = structlog.get_logger()
 class Job:
     """A request with its history as the model's catalogue knows it.
 
-    `query.history` may be empty; `unknown_items` is what the request itself named beyond.
+    `query.history` may be empty; `unknown_items` is what the request itself named beyond; `saved`
+    is where `query` has less than the default, for want of time.
     """
 
     request: RecommendRequest
     query: Query
     unknown_items: list[str]
     history_failed: bool
+    saved: tuple[Saving, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,9 +187,14 @@ class Recommender:
             items=items,
             source="popularity" if answer is None else "model",
             short=len(items) < job.request.limit,
-            degraded=["history"] if job.history_failed else [],
+            degraded=["history", *job.saved] if job.history_failed else [*job.saved],
             unknown_items=job.unknown_items,
         )
+        if answer is not None:
+            shape = self.engine.shape(job.query)
+            response.effort = Effort(
+                beam_width=shape.beam_width, retention_ratio=shape.retention_ratio
+            )
         if answer is not None and answer.kept_history is not None:
             response.explanation = self._explanation(job, answer, answer.kept_history)
         return response

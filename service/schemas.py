@@ -12,6 +12,8 @@ MAX_LIMIT = 100
 MAX_DEADLINE_MS = 60_000
 MAX_BATCH_REQUESTS = 100
 
+Saving = Literal["beam_width", "retention_ratio"]
+
 Identifier = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -158,6 +160,13 @@ class Explanation(BaseModel):
     kept_history: list[KeptItem] = Field(description="Oldest first.")
 
 
+class Effort(BaseModel):
+    """With what the model searched."""
+
+    beam_width: int
+    retention_ratio: float
+
+
 class RecommendResponse(BaseModel):
     """The items a user is most likely to want next, best first."""
 
@@ -168,12 +177,13 @@ class RecommendResponse(BaseModel):
         description="`popularity` when no known item is in the history."
     )
     short: bool = Field(description="Fewer items than `limit` were left to recommend.")
-    degraded: list[Literal["history"]] = Field(
-        description="What failed, yet did not stop the answer."
+    degraded: list[Literal["history"] | Saving] = Field(
+        description="What failed, or was spared for want of time, yet did not stop the answer."
     )
     unknown_items: list[str] = Field(
         description="Items that the request names and this model does not know; skipped."
     )
+    effort: Effort | None = Field(None, description="Of an answer from the model.")
     explanation: Explanation | None = Field(None, description="With `explain`, from the model.")
 
 

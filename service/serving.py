@@ -15,6 +15,7 @@ from service.batcher import Batcher, BatchLimits
 from service.bundles import Version
 from service.catalog_journal import CatalogJournal
 from service.cost import CostModel
+from service.dial import Dial
 from service.forecast import Average
 from service.history import HistoryStore
 from service.metrics import Metrics
@@ -140,6 +141,7 @@ class Workshop:
             forecast=Prediction(
                 engine=engine,
                 costs=costs,
+                dial=Dial.of(engine, costs, settings.effort_wait_ms / 1000),
                 default_beam_width=settings.default_beam_width,
                 max_batch_rows=settings.max_batch_rows,
                 on_batch=metrics.batch_predicted,

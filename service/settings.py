@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     default_deadline_ms: PositiveInt = Field(
         5_000, le=MAX_DEADLINE_MS, description="Deadline of requests that name none."
     )
+    effort_wait_ms: int = Field(
+        500,
+        ge=0,
+        description="Predicted wait in the queue for each step to less effort; 0 = always all.",
+    )
     max_body_bytes: PositiveInt = Field(262_144, description="Longest request body.")
 
     api_keys: SecretStr | None = Field(

@@ -117,6 +117,7 @@ LAYERS = {
         "in_time",
         "batcher",
         "recommender",
+        "dial",
         "prediction",
         "bundles",
         "plan",

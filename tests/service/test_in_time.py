@@ -1,14 +1,16 @@
-"""in_time: what is computed is in time, and what cannot be is not computed."""
+"""in_time: what is computed is in time, with less effort if need be; what cannot be is not."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.in_time import in_time
+from service.in_time import SAFETY, Batch, in_time
 
 SETUP_S, ROW_S = 1.0, 10.0
+EFFORTS = (0, 1)
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,22 @@ class Waiting:
         return self.now_s + self.left_s + 0.5
 
 
-def split(*left_s: float) -> list[list[float]]:
+def needed_s(num_rows: int, effort: int = 0) -> float:
+    """What a batch takes; with less effort, half."""
+    return (SETUP_S + ROW_S * num_rows) / (1 + effort)
+
+
+def split(*left_s: float, efforts: Sequence[int] = (0,)) -> list[list[float]]:
     """Rows now, later and never, by what was left to them."""
+    batch = batch_of(left_s, efforts)
+    return [[row.left_s for row in rows] for rows in (batch.now, batch.later, batch.never)]
+
+
+def batch_of(left_s: Sequence[float], efforts: Sequence[int]) -> Batch[Waiting]:
+    """What becomes of these rows; a batch never takes longer than `needed_s`."""
     now_s = time.perf_counter()
     rows = [Waiting(each, now_s) for each in left_s]
-    *lists, _ = in_time(rows, lambda batch: SETUP_S + ROW_S * len(batch))
-    return [[row.left_s for row in rows] for rows in lists]
+    return in_time(rows, lambda some, effort: needed_s(len(some), effort) / SAFETY, efforts)
 
 
 def test_all_at_once_if_all_are_in_time() -> None:
@@ -54,10 +66,32 @@ def test_the_last_one_is_tried() -> None:
     assert split(1, 2, 3, 4)[0] == [4]
 
 
-@given(st.lists(st.integers(0, 400), min_size=1, max_size=40))
-def test_every_row_is_somewhere_and_is_in_time(left_s: list[int]) -> None:
-    """Rows computed now are in time, unless there is one only; none is lost."""
-    now, later, never = split(*left_s)
+def test_less_effort_is_the_last_resort() -> None:
+    """A smaller batch comes first, and giving up comes after it."""
+    whole, halved, hasty = ((50, 41, 60, 70), (90, 22, 80, 25), (6, 90, 80, 70))
 
-    assert sorted([*now, *later, *never]) == sorted(left_s)
-    assert len(now) == 1 or min(now) >= SETUP_S + ROW_S * len(now)
+    assert batch_of(whole, EFFORTS).effort == 0
+    assert batch_of(halved, EFFORTS).effort == 0
+    assert batch_of(hasty, EFFORTS).effort == 1
+    assert split(*hasty, efforts=EFFORTS) == [[6], [70, 80, 90], []]
+    assert split(*hasty) == [[70, 80, 90], [], [6]]
+
+
+def test_a_long_queue_leaves_the_lesser_efforts_only() -> None:
+    """Though there would be time for more."""
+    assert batch_of((100, 100), (1,)).effort == 1
+    assert batch_of((100, 100), (1,)).predicted_s == needed_s(2, 1) / SAFETY
+
+
+@given(
+    left_s=st.lists(st.integers(0, 400), min_size=1, max_size=40),
+    efforts=st.sampled_from([(0,), (0, 1), (1,)]),
+)
+def test_every_row_is_somewhere_and_is_in_time(left_s: list[int], efforts: tuple[int]) -> None:
+    """Rows computed now are in time, unless there is one only; none is lost."""
+    batch = batch_of(left_s, efforts)
+    now = [row.left_s for row in batch.now]
+
+    assert sorted(row.left_s for row in (*batch.now, *batch.later, *batch.never)) == sorted(left_s)
+    assert len(now) == 1 or min(now) + 0.5 >= needed_s(len(now), batch.effort)
+    assert batch.effort in efforts

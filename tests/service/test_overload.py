@@ -13,6 +13,7 @@ import pytest
 from model.engine import Engine
 from service.batcher import Batcher, BatchLimits
 from service.cost import CostModel
+from service.dial import Dial
 from service.errors import ServiceError
 from service.forecast import Average
 from service.history.memory import MemoryHistoryStore
@@ -109,7 +110,9 @@ async def real(engine: Engine) -> AsyncIterator[Real]:
         num_tokens=partial(num_tokens, engine),
         limits=LIMITS,
         turns=Turns(ThreadPoolExecutor(1)),
-        forecast=Prediction(engine, costs, None, MAX_ROWS, Metrics().batch_predicted),
+        forecast=Prediction(
+            engine, costs, Dial.of(engine, costs, 0.0), None, MAX_ROWS, Metrics().batch_predicted
+        ),
     )
     async with batcher:
         began_s = time.perf_counter()

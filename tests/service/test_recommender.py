@@ -61,6 +61,7 @@ async def test_a_history_is_answered_with_ranked_items(running: Running) -> None
         "short": False,
         "degraded": [],
         "unknown_items": [],
+        "effort": {"beam_width": 20, "retention_ratio": 0.5},
     }
 
 
