@@ -1,14 +1,7 @@
-"""A Ray cluster on this machine: nodes on loopback addresses, each with one processor to give away.
-
-A node ends with the process that started it, however that ends: a shell waits for the end of its
-own standard input, which that process holds open, and then ends the node.
-"""
+"""A Ray cluster on this machine: nodes on loopback addresses, one processor to give away each."""
 
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,12 +13,12 @@ from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.process_tree import ROOT, Guarded
+
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"  # Ray takes 127.0.0.1 for the machine's outer address
 PATIENCE_S = 120.0
 SERVING = {"RUNNING", "UPDATING"}  # while a replica loads a version, it answers by another
 APPLICATIONS = "/api/serve/applications/"
-GUARDIAN = 'exec 3<&0; "$@" </dev/null >&2 & echo $!; read -r _ <&3; kill $!; wait'
 RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1")
 
 Json = dict[str, Any]
@@ -36,15 +29,12 @@ class Cluster:
     """The nodes of one cluster; `running` makes it.
 
     Args:
-        folder: for logs and sockets; a short path.
-        variables: more environment variables for every process of Ray.
+        folder: for sockets and Ray's logs, a short path; its own logs go beside it.
     """
 
     folder: Path
-    variables: dict[str, str]
     token: str = field(default_factory=lambda: token_hex(16))
-    _nodes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
-    _pids: dict[str, int] = field(default_factory=dict)
+    _nodes: dict[str, Guarded] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gcs_port, self.api_port, self.port, self.stats_port, self.metrics_port = free_ports(5)
@@ -72,27 +62,17 @@ class Cluster:
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self.stats_port),
             "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
-            **self.variables,
         }
-        named = [f"{name}={value}" for name, value in variables.items()]
-        with (self.folder.parent / f"{self.folder.name}-{address}.log").open("a") as log:
-            node = subprocess.Popen(  # noqa: S603  # our own words
-                ["/bin/sh", "-c", GUARDIAN, "sh", "/usr/bin/env", *named, *RAY, *options],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert node.stdout is not None
-        self._nodes[address] = node
-        self._pids[address] = int(node.stdout.readline())
+        with (self.folder.parent / f"{address}.log").open("a") as log:
+            self._nodes[address] = Guarded([*RAY, *options], variables, log)
 
     def kill_node(self, address: str) -> None:
         """End a node at once and whole, replicas included, as if it lost its power."""
-        for pid in _tree(self._pids.pop(address)):
-            _kill(pid)
-        self._nodes.pop(address).communicate()
+        self._nodes.pop(address).kill()
+
+    def cpu_s(self) -> float:
+        """Processor time that all nodes have used, in seconds."""
+        return sum(node.cpu_s() for node in self._nodes.values())
 
     def stop(self) -> None:
         """End what runs."""
@@ -148,11 +128,11 @@ class Cluster:
 
 
 @contextmanager
-def running(*addresses: str, **variables: str) -> Iterator[Cluster]:
+def running(*addresses: str) -> Iterator[Cluster]:
     """A cluster of nodes at these addresses, for as long as the block runs."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="stamp-")))
-        cluster = Cluster(folder / "ray", variables)
+        cluster = Cluster(folder / "ray")
         stack.callback(cluster.stop)
         for address in addresses:
             cluster.start_node(address)
@@ -167,20 +147,3 @@ def free_ports(number: int) -> list[int]:
         for each in sockets:
             each.bind(("0.0.0.0", 0))  # noqa: S104  # on every address
         return [each.getsockname()[1] for each in sockets]
-
-
-def _tree(pid: int) -> list[int]:
-    """A process and all below it, the top first: nobody is left to start something again."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text().split()
-        except OSError:
-            continue
-        found += [below for child in children for below in _tree(int(child))]
-    return found
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

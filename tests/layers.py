@@ -195,7 +195,6 @@ LAYERS = {
         "catalog_report",
         "catalog",
         "drift",
-        "ray_cluster",
         "http_connection",
         "http_load",
         "service_process",
@@ -206,5 +205,8 @@ LAYERS = {
         "service_measure",
         "service",
         "throughput",
+        "process_tree",
+        "ray_cluster",
+        "ray_serve",
     ),
 }
