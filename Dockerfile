@@ -3,6 +3,7 @@
 #   docker build --target runtime-cpu -t stamp-recommender:cpu .
 #   docker build --target runtime-cuda -t stamp-recommender:cuda .
 #   docker build --target train -t stamp-recommender:train .
+#   docker build --target load -t stamp-recommender:load .
 #
 # Everything but torch is held to the hashes of requirements/*.lock (docs/decisions/0002).
 ARG BASE_IMAGE=python:3.11-slim-bookworm
@@ -21,8 +22,8 @@ WORKDIR /app
 # Volumes begin as copies of these folders, so that the user owns them.
 RUN groupadd --gid 10001 stamp && \
     useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin stamp && \
-    mkdir bundles runs var && \
-    chown 10001:10001 bundles runs var
+    mkdir bundles reports runs var && \
+    chown 10001:10001 bundles reports runs var
 LABEL org.opencontainers.image.title="STAMP Recommender" \
       org.opencontainers.image.description="Generative recommendation as a service" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -56,6 +57,10 @@ WORKDIR /app
 COPY requirements/runtime.lock requirements/demo.lock requirements/
 RUN python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/runtime.lock && \
     python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/demo.lock
+
+FROM build AS build-load
+COPY requirements/loadtest.lock requirements/
+RUN python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/loadtest.lock
 
 # ---- our code, compiled: a read-only file system keeps no bytecode ------------------------------
 FROM base AS code
@@ -99,6 +104,16 @@ COPY scripts/demo.sh scripts/
 STOPSIGNAL SIGTERM
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
+
+# ---- load from outside, over HTTP alone ---------------------------------------------------------
+FROM base AS load
+ENV PATH=/app/.venv/bin:$PATH
+COPY --from=build-load /app/.venv .venv
+COPY loadtest loadtest
+STOPSIGNAL SIGTERM
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "loadtest"]
 CMD ["--help"]
 
 # ---- last, so that `docker build .` makes it ----------------------------------------------------

@@ -45,6 +45,7 @@ HOSTS = {  # every host a file of ours may name
     "prometheus-operated.monitoring.svc",  # the Prometheus operator's service in a cluster
     "semver.org",
     "snap.stanford.edu",
+    "stamp",  # likewise
     "www.apache.org",
     "www.w3.org",  # the name of SVG
 }

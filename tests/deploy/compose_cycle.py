@@ -6,6 +6,7 @@ VALKEY_IMAGE, TORCH_INDEX and BUILD_NETWORK name others, as for `docker compose`
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ USER = "somebody-new"
 EVENTS = ["50", "181", "172"]
 NUM_CALLERS = 4
 MODULE = "tests.deploy.compose_cycle"
-IMAGES = ("stamp-recommender:cpu", "stamp-recommender:train")
+IMAGES = ("stamp-recommender:cpu", "stamp-recommender:train", "stamp-recommender:load")
 
 
 class Cycle:
@@ -50,6 +51,7 @@ class Cycle:
         self.first_answer()
         self.confinement()
         self.restart()
+        self.load()
         self.graceful_stop()
         self.secrets()
 
@@ -59,7 +61,7 @@ class Cycle:
             self.stack.compose("--profile", "*", "config", "--quiet")
         words = [] if cached else ["--no-cache"]
         with self.step("`docker compose build`") as remarks:
-            self.stack.compose("build", *words, "stamp", "demo")
+            self.stack.compose("build", *words, "stamp", "demo", "load")
             remarks.append("layers from the cache" if cached else "nothing from the cache")
 
     def first_answer(self) -> None:
@@ -104,6 +106,19 @@ class Cycle:
             history = httpx.get(f"{self.stack.url}/users/{USER}/history", timeout=10).json()
             assert [item["item_id"] for item in history["items"]] == EVENTS, history
             remarks.append(f"{len(EVENTS)} of {len(EVENTS)} events are there")
+
+    def load(self) -> None:
+        """The load test reaches the service by its name and leaves its report in a volume."""
+        once = ("run", "--rm", "--no-deps", "--no-TTY")
+        words = ("run", "--url", "http://stamp:8000", "--users", "4", "--duration", "10")
+        with self.step("`docker compose run load`, 4 users for 10 s") as remarks:
+            code = self.stack.exit_code(*once, "load", *words)
+            look = ("--entrypoint", "cat", "load", "reports/loadtest/report.json")
+            found = json.loads(self.stack.compose(*once, *look))["summary"]
+            assert code in {0, 1}, code  # 1: this machine is too slow for both
+            assert found["num_requests"] > 0, found
+            assert found["num_errors"] == 0, found
+            remarks.append(f"{found['num_requests']} requests, no error")
 
     def graceful_stop(self) -> None:
         """Whoever was being answered is answered, and the exit code is 0."""

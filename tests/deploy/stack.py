@@ -48,6 +48,14 @@ class Stack:
         """`docker compose` with these words, and what it printed."""
         return self.run(*self._command(), *words)
 
+    def exit_code(self, *words: str) -> int:
+        """How `docker compose` with these words ended; what it printed is not kept."""
+        command = [*self._command(), *words]
+        done = subprocess.run(
+            command, cwd=self.clone, env=self.env, stdout=subprocess.DEVNULL, check=False
+        )
+        return done.returncode
+
     def run(self, *words: str) -> str:
         """Any command in the clone."""
         return _run(list(words), cwd=self.clone, env=self.env)

@@ -18,7 +18,9 @@ BY_PROFILE = {
     "gpu": {"stamp-gpu"},
     "train": {"train"},
     "obs": {"prometheus", "grafana"},
+    "load": {"load"},
 }
+ONCE = {"demo", "train", "load"}
 
 
 def compose(path: Path = MAIN) -> dict[str, Any]:
@@ -143,7 +145,7 @@ def test_the_service_starts_after_store_and_bundle() -> None:
     assert services()["demo"]["restart"] == "no"
 
 
-@pytest.mark.parametrize("name", sorted(services().keys() - {"demo", "train"}))
+@pytest.mark.parametrize("name", sorted(services().keys() - ONCE))
 def test_whatever_stays_up_has_a_health_check(name: str) -> None:
     """`up --wait` returns when all of them pass."""
     check = services()[name]["healthcheck"]

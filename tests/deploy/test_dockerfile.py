@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-TARGETS = {"runtime-cpu", "runtime-cuda", "train"}
+TARGETS = {"runtime-cpu", "runtime-cuda", "train", "load"}
 
 
 def stages() -> dict[str, list[str]]:
