@@ -17,6 +17,7 @@ from model.config import PruningConfig, T5Config
 from model.decoder import DecoderBlock
 from model.encoder import EncoderBlock
 from model.semantic_id import BOS, SidTable
+from model.speed import accelerate
 from model.t5 import T5
 from model.trie import SidTrie
 
@@ -114,7 +115,8 @@ class Ours:
 
 def ours(case: Case, speed: Speed) -> Ours:
     """Our search over a copy of the model, made fast as asked."""
-    model = copy.deepcopy(case.model).to(getattr(torch, speed.dtype))
+    model = accelerate(copy.deepcopy(case.model), speed.dtype)
+    assert isinstance(model, T5)
     if speed.compiled:
         model.encoder.compile(dynamic=False)
         step = torch.compile(model.decoder.step, dynamic=False)

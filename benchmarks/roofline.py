@@ -20,7 +20,8 @@ from training.cost import interleaved
 
 ATTENTION = ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
 WITH_BIAS = ("addmm", "baddbmm")
-PRODUCTS = ("mm", "bmm", "matmul", "linear", *WITH_BIAS, *ATTENTION)
+PACKED = "_linear_pointwise"
+PRODUCTS = ("mm", "bmm", "matmul", "linear", PACKED, *WITH_BIAS, *ATTENTION)
 LEAST_S = 5e-4  # a product is repeated for so long, or the clock would be what is measured
 
 Operation = torch._ops.OpOverload  # noqa: SLF001 - its only name
@@ -46,7 +47,7 @@ class Product:
 
     Args:
         operation: which.
-        arguments: by place, tensors as Specs.
+        arguments: by place, tensors as Specs; packed weights as they are.
         named: by name.
         flops: two per multiply-add.
     """
@@ -87,6 +88,7 @@ class ProductWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = func.overloadpacket.__name__
         if name in PRODUCTS:
             arguments, named = tree_map_only(Tensor, _spec, (args, kwargs or {}))
+            arguments = tuple(tuple(a) if isinstance(a, list) else a for a in arguments)
             flops = _flops(name, args, result)
             self.seen[Product(func, arguments, tuple(named.items()), flops)] += 1
         return result
@@ -157,7 +159,9 @@ def _repeated(once: Callable[[], object], times: int) -> Callable[[], object]:
     return work
 
 
-def _spec(tensor: Tensor) -> Spec:
+def _spec(tensor: Tensor) -> Spec | Tensor:
+    if tensor.is_mkldnn:
+        return tensor
     return Spec(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 

@@ -25,7 +25,6 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.dropout = config.dropout
         self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
         self.attention = SelfAttention(config)
         self.cross_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
@@ -35,8 +34,8 @@ class DecoderBlock(nn.Module):
 
     def forward(self, hidden: Tensor, bias: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
         """All levels at once, for training: (batch, levels, d_model) -> the same shape."""
-        mixed = self.attention(self.attention_norm(hidden), bias)
-        return self._finish(hidden, mixed, memory, memory_bias)
+        hidden = self.attention(hidden, self.attention_norm(hidden), bias)
+        return self._finish(hidden, memory, memory_bias)
 
     def step(
         self,
@@ -57,15 +56,13 @@ class DecoderBlock(nn.Module):
             memory: (2, batch, heads, kept, d_kv), shared by the rows of a history.
             memory_bias: (batch, 1, 1, kept).
         """
-        mixed = self.attention.step(self.attention_norm(hidden), store, seen, bias)
-        return self._finish(hidden, mixed, memory, memory_bias)
+        hidden = self.attention.step(hidden, self.attention_norm(hidden), store, seen, bias)
+        return self._finish(hidden, memory, memory_bias)
 
-    def _finish(self, hidden: Tensor, mixed: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
-        rate, training = self.dropout, self.training
-        hidden = hidden + drop(mixed, rate, training)
-        crossed = self.cross(self.cross_norm(hidden), memory, memory_bias)
-        hidden = hidden + drop(crossed, rate, training)
-        return hidden + drop(self.ff(self.ff_norm(hidden)), rate, training)
+    def _finish(self, hidden: Tensor, memory: Tensor, memory_bias: Tensor) -> Tensor:
+        hidden = self.cross(hidden, self.cross_norm(hidden), memory, memory_bias)
+        states: Tensor = self.ff(hidden, self.ff_norm(hidden))
+        return states
 
 
 class Decoder(nn.Module):

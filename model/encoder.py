@@ -33,7 +33,6 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
-        self.dropout = config.dropout
         self.attention_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
         self.attention = SelfAttention(config)
         self.ff_norm = nn.RMSNorm(config.d_model, config.norm_epsilon)
@@ -41,16 +40,15 @@ class EncoderBlock(nn.Module):
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
         """(batch, seq, d_model) -> the same shape."""
-        return self._add(hidden, self.attention(self.attention_norm(hidden), bias))
+        hidden = self.attention(hidden, self.attention_norm(hidden), bias)
+        states: Tensor = self.ff(hidden, self.ff_norm(hidden))
+        return states
 
     def forward_with_weights(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The same, and the attention weights (batch, heads, seq, seq)."""
-        mixed, weights = self.attention.forward_with_weights(self.attention_norm(hidden), bias)
-        return self._add(hidden, mixed), weights
-
-    def _add(self, hidden: Tensor, mixed: Tensor) -> Tensor:
-        hidden = hidden + drop(mixed, self.dropout, self.training)
-        return hidden + drop(self.ff(self.ff_norm(hidden)), self.dropout, self.training)
+        normed = self.attention_norm(hidden)
+        hidden, weights = self.attention.forward_with_weights(hidden, normed, bias)
+        return self.ff(hidden, self.ff_norm(hidden)), weights
 
 
 class Encoder(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.config import T5Config
+from model.packed import PackedLinear
 
 
 def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -72,8 +73,23 @@ def drop(states: Tensor, rate: float, training: bool) -> Tensor:
     return F.dropout(states, rate) if training else states
 
 
+def added(linear: nn.Module, states: Tensor, hidden: Tensor, rate: float, training: bool) -> Tensor:
+    """`hidden` plus the linear map of the states, of which training drops some."""
+    if isinstance(linear, PackedLinear):
+        return linear.add(states, hidden)
+    return hidden + drop(linear(states), rate, training)
+
+
+def rectified(linear: nn.Module, states: Tensor) -> Tensor:
+    """ReLU of the linear map of the states."""
+    return linear.relu(states) if isinstance(linear, PackedLinear) else F.relu(linear(states))
+
+
 class SelfAttention(nn.Module):
-    """Multi-head attention of a row over itself; queries, keys and values from one product."""
+    """Multi-head attention of a row over itself, added to the residual stream.
+
+    Queries, keys and values come from one product.
+    """
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
@@ -91,26 +107,39 @@ class SelfAttention(nn.Module):
         qkv: Tensor = self.qkv(hidden)
         return qkv.view(*hidden.shape[:2], 3, self.num_heads, self.d_kv).movedim(2, 0)
 
-    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """(batch, seq, d_model) and (batch or 1, heads, seq, seq) -> (batch, seq, d_model)."""
-        query, key, value = self.project(hidden).transpose(2, 3)
+    def forward(self, hidden: Tensor, normed: Tensor, bias: Tensor) -> Tensor:
+        """Add what a row says to itself.
+
+        Args:
+            hidden: (batch, seq, d_model), the residual stream.
+            normed: the same, normed.
+            bias: (batch or 1, heads, seq, seq).
+
+        Returns:
+            (batch, seq, d_model).
+        """
+        query, key, value = self.project(normed).transpose(2, 3)
         rate = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, bias, rate, scale=1.0)
-        return self.join(mixed)
+        return self.join(hidden, mixed)
 
-    def forward_with_weights(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_with_weights(
+        self, hidden: Tensor, normed: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The same, and the (batch, heads, seq, seq) float32 weights before dropout."""
-        query, key, value = self.project(hidden).transpose(2, 3)
+        query, key, value = self.project(normed).transpose(2, 3)
         scores = (query @ key.transpose(-1, -2)).add_(bias)  # in place: it is by far the largest
         weights = scores.softmax(dim=-1, dtype=torch.float32)
         mixed = drop(weights.to(value.dtype), self.dropout, self.training) @ value
-        return self.join(mixed), weights
+        return self.join(hidden, mixed), weights
 
-    def step(self, hidden: Tensor, store: Tensor, seen: Tensor | None, bias: Tensor) -> Tensor:
+    def step(
+        self, hidden: Tensor, normed: Tensor, store: Tensor, seen: Tensor | None, bias: Tensor
+    ) -> Tensor:
         """Attention of new codes over themselves and earlier ones; see DecoderBlock.step."""
         batch, rows, _ = hidden.shape
         width = self.num_heads * self.d_kv
-        query, now = self.qkv(hidden).tensor_split((width,), dim=2)
+        query, now = self.qkv(normed).tensor_split((width,), dim=2)
         store[-batch * rows :] = now.flatten(0, 1)
         if seen is None:
             mixed = now[..., width:]
@@ -118,17 +147,20 @@ class SelfAttention(nn.Module):
             shape = (batch, rows, -1, 2, self.num_heads, self.d_kv)
             codes = store.index_select(0, seen).view(shape)
             mixed = attend_seen(query.unflatten(2, shape[-2:]), codes, bias).flatten(2)
-        joined: Tensor = self.out(mixed)
-        return joined
+        return added(self.out, mixed, hidden, self.dropout, self.training)
 
-    def join(self, mixed: Tensor) -> Tensor:
-        """(batch, heads, seq, d_kv) -> (batch, seq, d_model)."""
-        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return joined
+    def join(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """(batch, seq, d_model) and (batch, heads, seq, d_kv) -> (batch, seq, d_model)."""
+        return added(
+            self.out, mixed.transpose(1, 2).flatten(2), hidden, self.dropout, self.training
+        )
 
 
 class CrossAttention(nn.Module):
-    """Attention of decoder states over encoder states, whose keys and values are made once."""
+    """Attention of decoder states over encoder states, added to the residual stream.
+
+    Keys and values of the encoder states are made once.
+    """
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
@@ -147,14 +179,15 @@ class CrossAttention(nn.Module):
         both: Tensor = self.key_value(encoded)
         return both.view(*encoded.shape[:2], 2, self.num_heads, self.d_kv).permute(2, 0, 3, 1, 4)
 
-    def forward(self, hidden: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, normed: Tensor, memory: Tensor, bias: Tensor) -> Tensor:
         """(batch, seq or rows, d_model): every row of a history reads the same memory."""
-        query: Tensor = self.query(hidden)
+        query: Tensor = self.query(normed)
         query = query.view(*hidden.shape[:2], self.num_heads, self.d_kv).transpose(1, 2)
         rate = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, memory[0], memory[1], bias, rate, scale=1.0)
-        joined: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return joined
+        return added(
+            self.out, mixed.transpose(1, 2).flatten(2), hidden, self.dropout, self.training
+        )
 
 
 def attend_seen(query: Tensor, seen: Tensor, bias: Tensor) -> Tensor:
@@ -175,7 +208,10 @@ def attend_seen(query: Tensor, seen: Tensor, bias: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """The per-token part of a block: ReLU, gated GELU, or GRID's two-layer ReLU with biases."""
+    """The per-token part of a block, added to the residual stream.
+
+    ReLU, gated GELU, or GRID's two-layer ReLU with biases.
+    """
 
     def __init__(self, config: T5Config) -> None:
         super().__init__()
@@ -191,13 +227,13 @@ class FeedForward(nn.Module):
         if self.gate is not None:
             nn.init.normal_(self.gate.weight, std=config.d_model**-0.5)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., d_model) -> (..., d_model)."""
+    def forward(self, hidden: Tensor, normed: Tensor) -> Tensor:
+        """The residual stream and the same normed, both (..., d_model) -> (..., d_model)."""
         if self.gate is not None:
-            inner = F.gelu(self.gate(hidden), approximate="tanh") * self.inner(hidden)
+            inner = F.gelu(self.gate(normed), approximate="tanh") * self.inner(normed)
         else:
-            inner = F.relu(self.inner(hidden))
+            inner = rectified(self.inner, normed)
         if self.middle is not None:
-            inner = F.relu(self.middle(drop(inner, self.dropout, self.training)))
-        out: Tensor = self.outer(drop(inner, self.dropout, self.training))
-        return out
+            inner = rectified(self.middle, drop(inner, self.dropout, self.training))
+        inner = drop(inner, self.dropout, self.training)
+        return added(self.outer, inner, hidden, self.dropout, self.training)

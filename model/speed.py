@@ -3,6 +3,7 @@
 Shape words: inputs and outputs (of one product), rows (of numbers that share a scale).
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,39 +11,67 @@ from torch import Tensor, nn
 
 from model.backbone import Backbone
 from model.errors import ModelError
+from model.packed import FoldedNorm, PackedLinear, can_pack
 
 SpeedMode = Literal["float32", "bfloat16", "int8"]
 
 LARGEST_CODE = 127
+READERS = {
+    "attention_norm": ("attention.qkv",),
+    "cross_norm": ("cross.query",),
+    "ff_norm": ("ff.inner", "ff.gate", "ff.gate_up"),
+}
+"""Of each norm of a block, the linear maps that read it."""
 SMALLEST_SCALE = 1e-30
 """Of a row of zeros, which has codes of 0 whatever its scale."""
 PACKED_FROM = 2**18
 """Weights of this many numbers are packed for oneDNN: its call takes longer, its product less."""
 
 
-def accelerate(model: Backbone, mode: SpeedMode) -> Backbone:
+def accelerate(
+    model: Backbone, mode: SpeedMode, packs: Callable[[torch.dtype], bool] = can_pack
+) -> Backbone:
     """Change a model in eval mode, in place, and return it; it cannot be trained or saved then.
 
     Args:
         model: in float32, where it is going to compute.
-        mode: float32 changes nothing. bfloat16 is for weights and states alike. int8 multiplies
-            int8 weights and states inside the blocks; embeddings, norms, attention and the scores
-            of codes stay in float32.
+        mode: float32 changes nothing but the order of the weights. bfloat16 is for weights and
+            states alike. int8 multiplies int8 weights and states inside the blocks; embeddings,
+            norms, attention and the scores of codes stay in float32.
+        packs: whether this processor can multiply by packed weights; they are used where it can.
 
     Raises:
         ModelError: int8 elsewhere than on a CPU.
     """
-    if mode == "bfloat16":
-        return model.to(torch.bfloat16)
+    device = model.embedding.weight.device
     if mode == "int8":
-        device = model.embedding.weight.device
         if device.type != "cpu":
             raise ModelError(f"int8 is for the CPU; choose bfloat16 or float32 on {device}")
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Linear) and parent is not model.outputs:
-                    setattr(parent, name, Int8Linear(child))
+        return _with_linear(model, Int8Linear)
+    dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
+    if device.type != "cpu" or not packs(dtype):
+        return model.to(dtype)
+    _fold_norms(model)
+    return _with_linear(model.to(dtype), PackedLinear)
+
+
+def _with_linear(model: Backbone, kind: Callable[[nn.Linear], nn.Module]) -> Backbone:
+    """Replace the linear maps inside the blocks."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Linear) and parent is not model.outputs:
+                setattr(parent, name, kind(child))
     return model
+
+
+def _fold_norms(model: Backbone) -> None:
+    """Let the linear maps that alone read a norm take over its weights."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.RMSNorm):
+                read = dict(parent.named_modules())
+                readers = [read[path] for path in READERS.get(name, ()) if path in read]
+                setattr(parent, name, FoldedNorm(child, *readers))
 
 
 def quantize_rows(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ LAYERS = {
         "trie_growth",
         "ancestry",
         "rules",
+        "packed",
         "layers",
         "pruning",
         "backbone",

@@ -7,6 +7,7 @@ from torch import Tensor
 from benchmarks.transformers_t5 import reference_t5
 from model.config import T5Config
 from model.semantic_id import BOS
+from model.speed import accelerate
 from tests.decoding import at_once, step_by_step
 from tests.factories import history_batch, random_t5, random_table, tiny_config
 
@@ -85,3 +86,20 @@ def test_codes_fed_at_once_compute_what_steps_compute() -> None:
 
     expected = ours.decode(ours.prompt(tokens, mask), codes.long())
     assert_close(found, expected)
+
+
+@torch.inference_mode()
+def test_as_it_serves_it_computes_what_transformers_t5_computes() -> None:
+    """Packed weights, folded norms and remembered codes: the same scores to 1e-5."""
+    plain = random_t5()
+    tokens, mask, codes = batch(plain.config)
+    inputs = torch.cat((torch.full_like(codes[:, :1], BOS), codes + plain.first_tokens), dim=1)
+    scores = reference_t5(plain)(
+        input_ids=tokens, attention_mask=mask.long(), decoder_input_ids=inputs[:, :-1].long()
+    ).logits
+
+    ours = accelerate(plain, "float32")
+    states = step_by_step(ours, ours.prompt(tokens, mask, ratio=1.0), codes)
+
+    for level, (first, end) in enumerate(ours.token_ranges):
+        assert_close(ours.logits(states[:, level], level), scores[:, level, first:end])

@@ -91,16 +91,6 @@ def test_int8_leaves_the_scores_of_codes_alone(config: T5Config | QwenConfig) ->
     assert kept == [f"outputs.{level}" for level in range(config.num_levels)]
 
 
-def test_float32_changes_nothing() -> None:
-    """The reference is the model itself."""
-    model = random_model()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-
-    after = accelerate(model, "float32").state_dict()
-
-    assert all(torch.equal(before[name], value) for name, value in after.items())
-
-
 @FASTER
 @BACKBONES
 def test_answers_stay_close_to_those_of_float32(
