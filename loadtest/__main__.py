@@ -28,6 +28,7 @@ KeyFile = Annotated[Path | None, typer.Option(help="File with an API key of the 
 Mix = Annotated[str | None, typer.Option(help="Weights of requests, e.g. known=3,events=1.")]
 Limit = Annotated[int, typer.Option(min=1, max=100, help="Items to ask for.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")]
+ClientCheck = Annotated[float, typer.Option(min=0.1, help="Seconds to measure the client for.")]
 Report = Annotated[Path, typer.Option(help="Folder for the report.")]
 
 
@@ -51,11 +52,21 @@ def run(
     mix: Mix = None,
     limit: Limit = 10,
     seed: Seed = 0,
+    client_check: ClientCheck = 2.0,
 ) -> None:
     """Load a service, write a report, and end with 0 if the objective held, else with 1."""
     with in_one_line():
         options = Options(
-            url, bundle_dir, data, history_url, serve_args, key_file, mix, limit, seed
+            url,
+            bundle_dir,
+            data,
+            history_url,
+            serve_args,
+            key_file,
+            mix,
+            limit,
+            seed,
+            client_check,
         )
         load = Load(rate, users, shape, duration, warmup)
         held = run_and_report(options, load, slo, report, command(), say, overload=overload)
@@ -80,14 +91,25 @@ def find_rate(
     mix: Mix = None,
     limit: Limit = 10,
     seed: Seed = 0,
+    client_check: ClientCheck = 2.0,
 ) -> None:
     """Find the highest rate of arrivals that a service answers in time."""
     with in_one_line():
         options = Options(
-            url, bundle_dir, data, history_url, serve_args, key_file, mix, limit, seed
+            url,
+            bundle_dir,
+            data,
+            history_url,
+            serve_args,
+            key_file,
+            mix,
+            limit,
+            seed,
+            client_check,
         )
         effort = Effort(probe, confirm, warmup, precision)
-        search(options, p99_ms, effort, report, command(), say)
+        held = search(options, p99_ms, effort, report, command(), say)
+        raise typer.Exit(0 if held else BROKEN)
 
 
 def command() -> str:

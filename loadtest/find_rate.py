@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loadtest.errors import LoadTestError
 from loadtest.slo import Latency, Limits, Slo
 
 BACK = 0.93  # of a rate that held briefly and not for long
@@ -43,9 +42,10 @@ class Found:
     probes: list[Probe]
 
     @property
-    def rate(self) -> float:
-        """The highest rate that held."""
-        return self.probes[-1].rate
+    def rate(self) -> float | None:
+        """The highest rate that held when it was confirmed; None if none did."""
+        last = self.probes[-1]
+        return last.rate if last.held else None
 
 
 def objective(rate: float, p99_ms: float) -> Slo:
@@ -70,9 +70,6 @@ def find_rate(
         probe_s: of a short probe.
         confirm_s: of the last one.
         precision: stop when the rate is known to this share of it, above 0.
-
-    Raises:
-        LoadTestError: no rate held.
     """
     probes: list[Probe] = []
     low, high = 0.0, upper
@@ -82,10 +79,9 @@ def find_rate(
             low = probes[-1].rate
         else:
             high = probes[-1].rate
-    if low == 0.0:
-        raise LoadTestError(f"not even {high:.3g} arrivals/s were answered in time")
-    for step in range(MOST_CONFIRMATIONS):
-        probes.append(attempt(low * BACK**step, confirm_s))
-        if probes[-1].held:
-            return Found(probes)
-    raise LoadTestError(f"{probes[-1].rate:.3g} arrivals/s did not hold for {confirm_s:g} s")
+    if low > 0:
+        for step in range(MOST_CONFIRMATIONS):
+            probes.append(attempt(low * BACK**step, confirm_s))
+            if probes[-1].held:
+                break
+    return Found(probes)

@@ -19,7 +19,7 @@ from locust.env import Environment
 from locust.exception import StopUser
 
 from loadtest.plan import Plan, read_plan
-from loadtest.records import NO_ANSWER, Row, write_rows
+from loadtest.records import CLIENT_FILE, NO_ANSWER, Row, write_rows
 from loadtest.traffic import NAMES, RECOMMENDS, Call, Traffic, fault_in
 
 SPAWN_S = 1.0  # until all users are there and the first request may be due
@@ -219,4 +219,4 @@ def _write(record: Path, run: Run) -> None:
         "client_cpu_share": run.cpu_s / run.plan.duration_s,
         "start_s": time.time() - run.now_s(),
     }
-    record.with_suffix(".json").write_text(json.dumps(beside), "utf-8")
+    record.with_name(CLIENT_FILE).write_text(json.dumps(beside), "utf-8")

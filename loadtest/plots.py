@@ -1,10 +1,12 @@
 """The pictures of a report: latency, rates, statuses, and what the service used."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.find_rate import Probe
 from loadtest.processes import Usage
 from loadtest.schedules import Schedule
 from loadtest.series import Series
@@ -72,6 +74,27 @@ def usage_plot(usage: Usage, start_s: float, series: Series, schedule: Schedule)
     memory.plot(time_s[inside], np.array(usage.resident_mb)[inside], color="tab:gray")
     memory.set_ylabel("resident memory, MB (gray)")
     memory.set_ylim(bottom=0)
+    return _png(figure, axes)
+
+
+def probes_plot(probes: Sequence[Probe], p99_ms: float) -> bytes:
+    """The p99 of each rate that was tried, with the limit; the larger points took longer; PNG."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow, and only a report needs it
+
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for held, color, label in ((True, "tab:green", "held"), (False, "tab:red", "did not hold")):
+        tried = [probe for probe in probes if probe.held == held and probe.p99_ms is not None]
+        rates = [probe.rate for probe in tried]
+        times = [probe.p99_ms or np.nan for probe in tried]
+        axes.scatter(rates, times, [4 * p.duration_s for p in tried], color=color, label=label)
+    axes.axhline(p99_ms, color="tab:red", linestyle="--", label=f"objective: {p99_ms:g} ms")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("arrivals/s; a larger point was tried for longer")
+    axes.set_ylabel("p99 of recommendations, ms")
+    axes.grid(visible=True, alpha=0.3)
     return _png(figure, axes)
 
 

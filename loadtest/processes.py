@@ -18,7 +18,7 @@ import psutil
 from loadtest.errors import LoadTestError
 from loadtest.files import write_whole
 from loadtest.plan import Plan
-from loadtest.records import read_rows
+from loadtest.records import CLIENT_FILE, read_rows
 from loadtest.target import Target
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ def run_client(plan: Plan, url: str, folder: Path, key_file: Path | None = None)
             raise LoadTestError(f"the client did not end; see {log}") from error
     if code or not record.exists():
         raise LoadTestError(f"the client failed with exit code {code}; see {log}")
-    beside = json.loads(record.with_suffix(".json").read_text("utf-8"))
+    beside = json.loads(record.with_name(CLIENT_FILE).read_text("utf-8"))
     return Observed(read_rows(record), beside["client_cpu_share"], beside["start_s"])
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from loadtest.errors import LoadTestError
 from loadtest.files import write_whole
 from loadtest.find_rate import Found
+from loadtest.plots import probes_plot
 from loadtest.processes import ROOT
+
+OVERLOAD = 1.2  # times the rate found
 
 
 def offline_throughput(
@@ -43,7 +46,7 @@ def write_rate(
     offline: Sequence[dict[str, Any]],
     folder: Path,
 ) -> list[str]:
-    """Write rate.json, and return what to tell the person at the terminal.
+    """Write rate.json and probes.png, and return what to tell the person at the terminal.
 
     Args:
         found: by the search.
@@ -52,15 +55,19 @@ def write_rate(
         folder: where to; it exists.
     """
     best = found.probes[-1]
+    lowest = min(probe.rate for probe in found.probes)
     result = {
         "rate": found.rate,
         "p99_limit_ms": p99_ms,
-        "confirmed_for_s": best.duration_s,
+        "confirmed_for_s": None if found.rate is None else best.duration_s,
         "recommendations_per_s": best.recommendations_per_s,
         "probes": [asdict(probe) for probe in found.probes],
         "offline": list(offline),
     }
     write_whole(folder / "rate.json", json.dumps(result, indent=1) + "\n")
+    write_whole(folder / "probes.png", probes_plot(found.probes, p99_ms))
+    if found.rate is None:
+        return [f"no rate held p99 <= {p99_ms:g} ms; the lowest tried was {lowest:.1f} arrivals/s"]
     lines = [
         f"{found.rate:.1f} arrivals/s hold p99 <= {p99_ms:g} ms for {best.duration_s:g} s "
         f"(p99 {best.p99_ms:.1f} ms): {best.recommendations_per_s:.1f} recommendations/s",
@@ -71,4 +78,5 @@ def write_rate(
             f"engine alone, batches of {cell['rows']}, {cell['cache']}: "
             f"{cell['per_second']:.1f} recommendations/s; the service reaches {share:.0%}"
         )
+    lines.append(f"beyond it: the same service with --rate {OVERLOAD * found.rate:.0f} --overload")
     return lines

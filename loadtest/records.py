@@ -9,6 +9,7 @@ from polars.exceptions import PolarsError
 from loadtest.errors import LoadTestError
 
 NO_ANSWER = 0
+CLIENT_FILE = "client.json"  # beside the rows: when they began, and what the client used
 SCHEMA = {
     "name": pl.String,
     "due_s": pl.Float64,  # since the start; what the latency counts from

@@ -38,8 +38,8 @@ def search(
     folder: Path,
     command: str,
     say: Callable[[str], None],
-) -> None:
-    """Find the highest rate below what a closed loop reaches, and write rate.json.
+) -> bool:
+    """Find the highest rate below what a closed loop reaches, and write rate.json; if any held.
 
     Args:
         options: which service, and who comes.
@@ -68,6 +68,7 @@ def search(
         )
     for line in write_rate(found, p99_ms, offline, folder):
         say(line)
+    return found.rate is not None
 
 
 @dataclass(frozen=True)

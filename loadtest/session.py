@@ -15,7 +15,6 @@ from loadtest.traffic import DEFAULT_MIX, Kind, Visitor
 
 MOST_IN_FLIGHT = 512
 CAPACITY_USERS = 32
-CAPACITY_S = 2.0
 REACH_S = 20.0  # for a service that somebody else started
 
 
@@ -32,6 +31,7 @@ class Options:
     mix: str | None = None
     limit: int = 10
     seed: int = 0
+    client_check_s: float = 2.0
 
     def key(self) -> str | None:
         """The API key, or LoadTestError."""
@@ -154,19 +154,24 @@ def session(options: Options, folder: Path, say: Callable[[str], None]) -> Itera
             target.write(visitors)
         else:
             visitors = read_visitors(options.data, options.seed)
-        client_rate = measure_client(visitors)
+        client_rate = measure_client(visitors, options.client_check_s)
         say(f"the client can send {client_rate:,.0f} requests/s")
         yield Session(options, url, visitors, wheres_for(items), pid, client_rate)
 
 
-def measure_client(visitors: list[Visitor]) -> float:
-    """Requests/s that the client gets answered by a server that does nothing."""
+def measure_client(visitors: list[Visitor], duration_s: float) -> float:
+    """Requests/s that the client gets answered by a server that does nothing.
+
+    Args:
+        visitors: who come.
+        duration_s: for how long, after half as long.
+    """
     mix: dict[Kind, float] = {"known": 0.7, "inline": 0.2, "history": 0.1}
     plan = Plan(
         arrivals="closed",
         users=CAPACITY_USERS,
-        warmup_s=1.0,
-        duration_s=CAPACITY_S,
+        warmup_s=duration_s / 2,
+        duration_s=duration_s,
         mix=mix,
         visitors=tuple(visitors),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import LoadTestError
 from loadtest.find_rate import Probe, find_rate, objective
 from loadtest.rate_report import write_rate
 
@@ -29,6 +28,7 @@ def test_the_rate_found_is_close_below_what_the_service_holds(limit: float) -> N
 
     found = find_rate(attempt, 220, probe_s=10, confirm_s=60, precision=PRECISION)
 
+    assert found.rate is not None
     assert limit * (1 - 2 * PRECISION) <= found.rate <= limit
     assert [probe.duration_s for probe in found.probes[:-1]] == [10] * (len(found.probes) - 1)
     assert found.probes[-1].duration_s == 60
@@ -41,24 +41,28 @@ def test_a_rate_that_does_not_last_is_lowered_until_one_does() -> None:
 
     found = find_rate(attempt, 200, probe_s=10, confirm_s=60, precision=PRECISION)
 
+    assert found.rate is not None
     assert 80 < found.rate <= 88
     assert found.probes[-1].held
 
 
-def test_a_service_that_holds_nothing_is_an_error() -> None:
-    """There is no rate to name."""
-    with pytest.raises(LoadTestError, match="not even"):
-        find_rate(
-            service_that(lambda *_: False), 100, probe_s=10, confirm_s=60, precision=PRECISION
-        )
+@pytest.mark.parametrize(
+    "holds",
+    [lambda *_: False, lambda rate, duration_s: duration_s == 10 and rate < 50],
+    ids=["nothing", "only for seconds"],
+)
+def test_a_service_that_holds_nothing_has_no_rate(
+    holds: Callable[[float, float], bool], tmp_path: Path
+) -> None:
+    """Short probes alone find nothing; what was tried is written all the same."""
+    found = find_rate(service_that(holds), 100, probe_s=10, confirm_s=60, precision=PRECISION)
 
+    lines = write_rate(found, 100, [], tmp_path)
 
-def test_a_service_that_never_lasts_is_an_error() -> None:
-    """Short probes alone find nothing."""
-    attempt = service_that(lambda rate, duration_s: duration_s == 10 and rate < 50)
-
-    with pytest.raises(LoadTestError, match="did not hold for 60 s"):
-        find_rate(attempt, 100, probe_s=10, confirm_s=60, precision=PRECISION)
+    assert found.rate is None
+    assert lines[0].startswith("no rate held p99 <= 100 ms")
+    written = json.loads((tmp_path / "rate.json").read_text("utf-8"))
+    assert (written["rate"], len(written["probes"])) == (None, len(found.probes))
 
 
 def test_a_rate_is_held_without_a_growing_queue() -> None:
@@ -77,6 +81,7 @@ def test_what_was_found_is_told_beside_the_engine_alone(tmp_path: Path) -> None:
         confirm_s=60,
         precision=PRECISION,
     )
+    assert found.rate is not None
     offline = [{"rows": 8, "cache": "no cache", "per_second": 2 * 0.9 * found.rate}]
 
     lines = write_rate(found, 100, offline, tmp_path)
@@ -84,4 +89,6 @@ def test_what_was_found_is_told_beside_the_engine_alone(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "rate.json").read_text("utf-8"))
     assert written["rate"] == found.rate
     assert len(written["probes"]) == len(found.probes)
-    assert "the service reaches 50%" in lines[-1]
+    assert "the service reaches 50%" in lines[-2]
+    assert f"--rate {1.2 * found.rate:.0f} --overload" in lines[-1]
+    assert (tmp_path / "probes.png").read_bytes().startswith(b"\x89PNG")

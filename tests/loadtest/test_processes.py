@@ -35,7 +35,7 @@ async def test_the_echo_answers_requests_in_any_pieces() -> None:
 
 def test_the_client_is_measured_before_it_measures() -> None:
     """It sends many times what one core of a service answers."""
-    assert measure_client(VISITORS) > 200
+    assert measure_client(VISITORS, 1.0) > 200
 
 
 def test_a_client_that_fails_is_told(tmp_path: Path) -> None:

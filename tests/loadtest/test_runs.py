@@ -29,7 +29,8 @@ def load(tmp_path: Path) -> Load:
 
     def load(verb: str, *arguments: str) -> Result:
         report = str(tmp_path / "report")
-        return CliRunner().invoke(app, [verb, *arguments, "--report", report])
+        quick = ("--report", report, "--client-check", "0.5")
+        return CliRunner().invoke(app, [verb, *arguments, *quick])
 
     return load
 
