@@ -29,6 +29,7 @@ from model.config import T5Config
 from model.errors import ModelError
 from model.look_ahead import STEP_COST
 from model.semantic_id import SidTable
+from model.speed import accelerate
 from model.trie import SidTrie
 from training.cost import interleaved_seconds, settle
 from training.environment import environment
@@ -71,7 +72,7 @@ def same(one: Beams, other: Beams) -> bool:
 
 
 def untrained(table: SidTable) -> Backbone:
-    """A T5 of TIGER's shape for these semantic IDs."""
+    """A T5 of TIGER's shape for these semantic IDs, as it serves."""
     shape = SHAPES["t5"].model_dump() | {
         "codebook_sizes": table.codebook_sizes,
         "max_history_items": HISTORY_ITEMS,
@@ -79,7 +80,7 @@ def untrained(table: SidTable) -> Backbone:
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return new_model(T5Config.model_validate(shape)).eval()
+        return accelerate(new_model(T5Config.model_validate(shape)).eval(), "float32")
 
 
 @torch.inference_mode()

@@ -82,7 +82,7 @@ def beam_search(
 
 def _room(trie: SidTrie, batch: int, beam_width: int) -> int:
     """Codes that a search reads if it reads level by level; the last level's are not read."""
-    return batch * sum(min(beam_width, len(codes)) for codes in trie.codes[:-1])
+    return batch * sum(min(beam_width, codes.shape[0]) for codes in trie.codes[:-1])
 
 
 def _step(

@@ -124,9 +124,11 @@ class Decoder(nn.Module):
 
     def _step_bias(self, step: Step) -> Tensor:
         """(depth, heads), or (rows, depth, heads) where codes of several levels are read."""
-        table = self.causal_bias(step.seen.shape[2])
+        depth = step.seen.shape[2]
         if len(step.codes) == 1:
-            return table[step.level]
+            newest: Tensor = self.position_bias(depth)[0, :, -1].T
+            return newest
+        table = self.causal_bias(depth)
         each = [table[step.level + age].expand(n, -1, -1) for age, n in enumerate(step.counts)]
         return torch.cat(each)
 

@@ -49,6 +49,7 @@ class RelativePositionBias(nn.Module):
     """One learned number per head and distance bucket, added to every block's scores."""
 
     buckets: Tensor
+    made: Tensor | None
 
     def __init__(self, config: T5Config, *, bidirectional: bool, max_length: int) -> None:
         super().__init__()
@@ -61,11 +62,18 @@ class RelativePositionBias(nn.Module):
             furthest=config.relative_attention_max_distance,
         )
         self.register_buffer("buckets", buckets, persistent=False)
+        self.register_buffer("made", None, persistent=False)
 
     def forward(self, length: int) -> Tensor:
         """(1, heads, length, length)."""
+        if self.made is not None:
+            return self.made[:, :, :length, :length]
         bias: Tensor = self.table(self.buckets[:length, :length])
         return bias.permute(2, 0, 1)[None].contiguous()
+
+    def make(self) -> None:
+        """Look everything up once and for all: the table must not change any more."""
+        self.made = self(len(self.buckets)).detach()
 
 
 def drop(states: Tensor, rate: float, training: bool) -> Tensor:
@@ -183,8 +191,9 @@ class CrossAttention(nn.Module):
         """(batch, seq or rows, d_model): every row of a history reads the same memory."""
         query: Tensor = self.query(normed)
         query = query.view(*hidden.shape[:2], self.num_heads, self.d_kv).transpose(1, 2)
+        key, value = memory.unbind(0)
         rate = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, memory[0], memory[1], bias, rate, scale=1.0)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, rate, scale=1.0)
         return added(
             self.out, mixed.transpose(1, 2).flatten(2), hidden, self.dropout, self.training
         )

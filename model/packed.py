@@ -73,8 +73,9 @@ class FoldedNorm(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(..., width) -> the same shape; by sqrt(width) smaller if readers make up for it."""
         length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=torch.float32)
-        normed: Tensor = (states / length.hypot_(self.floor)).to(states.dtype)
-        return normed if self.weight is None else normed * self.weight.to(states.dtype)
+        normed: Tensor = states / length.hypot_(self.floor)
+        normed = normed if self.weight is None else normed * self.weight
+        return normed if states.dtype == torch.float32 else normed.to(states.dtype)
 
     __call__ = forward
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model.backbone import Backbone
 from model.errors import ModelError
+from model.layers import RelativePositionBias
 from model.packed import FoldedNorm, PackedLinear, can_pack
 
 SpeedMode = Literal["float32", "bfloat16", "int8"]
@@ -44,6 +45,9 @@ def accelerate(
         ModelError: int8 elsewhere than on a CPU.
     """
     device = model.embedding.weight.device
+    for part in model.modules():
+        if isinstance(part, RelativePositionBias):
+            part.make()
     if mode == "int8":
         if device.type != "cpu":
             raise ModelError(f"int8 is for the CPU; choose bfloat16 or float32 on {device}")

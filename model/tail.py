@@ -41,14 +41,16 @@ class Tail:
         used = remembered.shape[1]
         seen = torch.arange(used, device=scores.device).view(len(scores), 1, -1)
         tail = cls(remembered, used, seen, scores[..., None][..., :0])
-        return tail.with_room(room)
+        return replace(tail, store=tail._store_for(used + room))
 
     def read(self, codes: Tensor, level: int) -> tuple[Step, "Tail"]:
         """The pass that predicts `level` after every beam's (batch, beams) codes."""
         own = self._places(*codes.shape)[..., None]
         seen = torch.cat((self.seen, own), dim=2)
-        tail = replace(self.with_room(own.numel()), used=self.used + own.numel(), seen=seen)
-        return Step(level, (codes,), seen, tail.store, self.used), tail
+        end = self.used + own.numel()
+        store = self._store_for(end)
+        tail = Tail(store, end, seen, self.log_probs)
+        return Step(level, (codes,), seen, store, self.used), tail
 
     def read_ahead(
         self, codes: Tensor, owners: Tensor, further: Sequence[Tensor], level: int
@@ -69,7 +71,7 @@ class Tail:
         of_leaf = torch.cat((inherited, below.transpose(1, 2)), dim=2)
         filler = own.expand(-1, -1, len(further))
         seen = [torch.cat((above, filler), dim=2), *[of_leaf] * len(further)]
-        store = self.with_room(places.numel()).store
+        store = self._store_for(self.used + places.numel())
         return Step(level, (codes, *further), torch.cat(seen, dim=1), store, self.used)
 
     def follow(self, parents: Tensor, terms: Tensor) -> "Tail":
@@ -83,18 +85,18 @@ class Tail:
         seen = self.seen.gather(1, own.expand(-1, -1, self.seen.shape[2]))
         log_probs = self.log_probs.gather(1, own.expand(-1, -1, self.log_probs.shape[2]))
         log_probs = torch.cat((log_probs, terms[..., None]), dim=2)
-        return replace(self, seen=seen, log_probs=log_probs)
+        return Tail(self.store, self.used, seen, log_probs)
 
     def _places(self, batch: int, rows: int) -> Tensor:
         """(batch, rows) int64: the next that are free."""
         end = self.used + batch * rows
         return torch.arange(self.used, end, device=self.seen.device).view(batch, rows)
 
-    def with_room(self, more: int) -> "Tail":
-        """The same with so many free places, at least."""
+    def _store_for(self, end: int) -> Tensor:
+        """The store, with so many places at least."""
         blocks, places, numbers = self.store.shape
-        if self.used + more <= places:
-            return self
-        store = self.store.new_empty(blocks, self.used + more, numbers)
+        if end <= places:
+            return self.store
+        store = self.store.new_empty(blocks, end, numbers)
         store[:, : self.used] = self.store[:, : self.used]
-        return replace(self, store=store)
+        return store

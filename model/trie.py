@@ -127,7 +127,7 @@ class SidTrie:
     @property
     def num_leaves(self) -> int:
         """Distinct semantic IDs."""
-        return len(self.sids)
+        return self.sids.shape[0]
 
     def to(self, device: torch.device | str) -> "SidTrie":
         """The same trie on another device."""
@@ -149,7 +149,8 @@ class SidTrie:
                 children of others need not be listed. None = all.
         """
         batch, beams = parents.shape
-        if level and len(self.codes[level]) == len(self.codes[level - 1]):  # one child each
+        num_nodes = self.codes[level].shape[0]
+        if level and num_nodes == self.codes[level - 1].shape[0]:  # one child each
             owners = torch.arange(beams, device=parents.device).expand(batch, -1)
             return Spread(parents, owners, torch.ones_like(parents, dtype=torch.bool), 1)
         spans = self.first_child[level].unfold(0, 2, 1).index_select(0, parents.flatten())
@@ -157,9 +158,9 @@ class SidTrie:
         widest = int(self.most_children[level][0])
         room = together(self.most_children[level], beams)
         if widest * beams <= MOST_FILLER * room:
-            return _in_equal_shares(start, end, widest, len(self.codes[level]))
+            return _in_equal_shares(start, end, widest, num_nodes)
         end = end if legal is None else torch.where(legal, end, start)
-        return spread(start.long(), end.long(), room, len(self.codes[level]))
+        return spread(start.long(), end.long(), room, num_nodes)
 
     def codes_of(self, level: int, nodes: Tensor) -> Tensor:
         """int64, the last code of each node, in the nodes' shape."""
