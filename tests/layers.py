@@ -209,5 +209,11 @@ LAYERS = {
         "process_tree",
         "ray_cluster",
         "ray_serve",
+        "capacity_plan",
+        "capacity_result",
+        "capacity_measure",
+        "capacity_plot",
+        "capacity_report",
+        "capacity",
     ),
 }
