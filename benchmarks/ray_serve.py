@@ -141,6 +141,7 @@ def compare(bundles: Path, histories: Path, effort: Effort) -> list[Cell]:
             "bundle_dir": str(bundles.absolute()),
             "history_url": f"sqlite:///{folder}/histories.sqlite3",
             "prompt_cache_mb": "0",
+            "effort_wait_ms": "0",  # all of it for every answer
         }
         cluster = stack.enter_context(ray_cluster.running(HEAD))
         cluster.deploy(config_of(cluster, settings))
