@@ -21,6 +21,7 @@ class Probe:
         p99_ms: of answered recommendations.
         recommendations_per_s: answered.
         error_rate: share of requests.
+        degraded_rate: share of answers that had to do without something.
     """
 
     rate: float
@@ -29,6 +30,7 @@ class Probe:
     p99_ms: float | None
     recommendations_per_s: float
     error_rate: float
+    degraded_rate: float
 
 
 Try = Callable[[float, float], Probe]

@@ -120,7 +120,7 @@ class Visit(FastHttpUser):
             done_s = run.now_s()
             del run.in_flight[token]
             answer, fault = _read(call, response)
-            degraded = bool(answer and answer.get("degraded"))
+            degraded = tuple((answer or {}).get("degraded", ()))
             row = Row(call.name, due_s, sent_s, done_s, response.status_code, fault, degraded)
             run.rows.append(row)
             response.request_meta["response_time"] = (done_s - due_s) * 1000

@@ -70,7 +70,8 @@ def write_rate(
         return [f"no rate held p99 <= {p99_ms:g} ms; the lowest tried was {lowest:.1f} arrivals/s"]
     lines = [
         f"{found.rate:.1f} arrivals/s hold p99 <= {p99_ms:g} ms for {best.duration_s:g} s "
-        f"(p99 {best.p99_ms:.1f} ms): {best.recommendations_per_s:.1f} recommendations/s",
+        f"(p99 {best.p99_ms:.1f} ms): {best.recommendations_per_s:.1f} recommendations/s, "
+        f"{best.degraded_rate:.1%} of the answers degraded",
     ]
     for cell in offline:
         share = best.recommendations_per_s / cell["per_second"]

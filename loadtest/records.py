@@ -10,14 +10,14 @@ from loadtest.errors import LoadTestError
 
 NO_ANSWER = 0
 CLIENT_FILE = "client.json"  # beside the rows: when they began, and what the client used
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "name": pl.String,
     "due_s": pl.Float64,  # since the start; what the latency counts from
     "sent_s": pl.Float64,  # null: it was never sent
     "done_s": pl.Float64,  # null: it was never answered
     "status": pl.Int16,  # of HTTP, or NO_ANSWER
     "fault": pl.String,  # what was wrong about the content, or about the connection
-    "degraded": pl.Boolean,
+    "degraded": pl.List(pl.String),  # what an answer had to do without, as it says
 }
 
 
@@ -31,7 +31,7 @@ class Row:
     done_s: float | None
     status: int
     fault: str | None = None
-    degraded: bool = False
+    degraded: tuple[str, ...] = ()
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:

@@ -160,7 +160,7 @@ def run_rows(found: dict[str, Any], outcome: Outcome) -> Rows:
         ["requests/s due (those after an event included)", _number(summary.asked_rate)],
         ["requests/s answered", _number(summary.answered_rate)],
         ["due and unanswered at the end", f"{summary.backlog:,}"],
-        ["answered without the stored history", f"{summary.num_degraded:,}"],
+        *([f"degraded answers: {what}", f"{n:,}"] for what, n in summary.degraded.items()),
         ["sent late by, p99, ms", _number(summary.late_p99_ms)],
         ["client: share of a core", _number(client["cpu_share"])],
         ["client: requests/s it can send", f"{client['most_requests_per_s']:,.0f}"],

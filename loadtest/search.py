@@ -106,4 +106,5 @@ class Attempt:
             recommended.p99_ms,
             recommended.answered / duration_s,
             outcome.summary.error_rate,
+            outcome.summary.degraded_rate,
         )

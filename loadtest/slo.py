@@ -33,6 +33,7 @@ class Limits(_Part):
 
     error_rate: float = Field(0.0, ge=0, le=1, description="Share of requests; 429 is an error.")
     backlog: int | None = Field(None, ge=0, description="Due and unanswered when the load ended.")
+    degraded_rate: float | None = Field(None, ge=0, le=1, description="Share of answers.")
     memory_growth_mb: float | None = Field(None, ge=0, description="Of a service we started.")
 
 
@@ -106,6 +107,9 @@ def judge(
     verdicts.append(Verdict("error rate", summary.error_rate, slo.limits.error_rate))
     if slo.limits.backlog is not None:
         verdicts.append(Verdict("backlog", summary.backlog, slo.limits.backlog))
+    if slo.limits.degraded_rate is not None:
+        most = slo.limits.degraded_rate
+        verdicts.append(Verdict("degraded answers", summary.degraded_rate, most))
     if slo.limits.memory_growth_mb is not None:
         most = slo.limits.memory_growth_mb
         verdicts.append(Verdict("memory growth, MB", memory_growth_mb, most))

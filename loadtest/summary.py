@@ -46,7 +46,8 @@ class Summary:
         num_5xx: statuses of 500 and more.
         error_rate: errors / requests; 1 if there were no requests.
         faults: what went wrong, how often.
-        num_degraded: answers without the stored history.
+        degraded: what answers had to do without, as they say, how often.
+        degraded_rate: share of good answers that had to do without something.
         backlog: due and not answered when the load ended.
         late_p99_ms: how long after they were due requests were sent; waiting for a user counts.
         client_cpu_share: processor time of the client per second.
@@ -64,7 +65,8 @@ class Summary:
     num_5xx: int
     error_rate: float
     faults: dict[str, int]
-    num_degraded: int
+    degraded: dict[str, int]
+    degraded_rate: float
     backlog: int
     late_p99_ms: float | None
     client_cpu_share: float
@@ -83,6 +85,7 @@ def summarize(rows: pl.DataFrame, schedule: Schedule, client_cpu_share: float) -
     answered = counted.filter(ANSWERED)
     num_429 = counted.filter(pl.col("status") == 429).height
     faults = counted.drop_nulls("fault")["fault"].value_counts(sort=True)
+    without = answered["degraded"].explode().drop_nulls().value_counts(sort=True)
     late = counted.filter(pl.col("due_s") < end_s)
     num_errors = counted.height - answered.height
     return Summary(
@@ -102,7 +105,9 @@ def summarize(rows: pl.DataFrame, schedule: Schedule, client_cpu_share: float) -
         num_5xx=counted.filter(pl.col("status") >= 500).height,
         error_rate=num_errors / counted.height if counted.height else 1.0,
         faults=dict(faults.rows()),
-        num_degraded=counted.filter("degraded").height,
+        degraded=dict(without.rows()),
+        degraded_rate=answered.filter(pl.col("degraded").list.len() > 0).height
+        / max(answered.height, 1),
         backlog=late.filter(pl.col("done_s").is_null() | (pl.col("done_s") > end_s)).height,
         late_p99_ms=_quantile(counted, (pl.col("sent_s") - pl.col("due_s")) * 1000, 0.99),
         client_cpu_share=client_cpu_share,

@@ -13,7 +13,7 @@ from loadtest.traffic import NAMES, Visitor
 KNOWN, HISTORY = NAMES["known"], NAMES["history"]
 SCHEDULE = Schedule("steady", warmup_s=2, duration_s=10)
 
-Row = tuple[str, float, float | None, float | None, int, str | None, bool]
+Row = tuple[str, float, float | None, float | None, int, str | None, list[str]]
 
 
 def row(
@@ -23,11 +23,11 @@ def row(
     name: str = KNOWN,
     status: int = 200,
     fault: str | None = None,
-    degraded: bool = False,
+    degraded: tuple[str, ...] = (),
 ) -> Row:
     """A request that was sent when it was due; latency None: it was never answered."""
     done_s = None if latency_s is None else due_s + latency_s
-    return (name, due_s, due_s, done_s, status, fault, degraded)
+    return (name, due_s, due_s, done_s, status, fault, list(degraded))
 
 
 def frame(*rows: Row) -> pl.DataFrame:

@@ -16,7 +16,7 @@ def service_that(holds: Callable[[float, float], bool]) -> Callable[[float, floa
     """A service that holds rates as `holds(rate, duration_s)` says."""
 
     def attempt(rate: float, duration_s: float) -> Probe:
-        return Probe(rate, duration_s, holds(rate, duration_s), 50.0, 0.9 * rate, 0.0)
+        return Probe(rate, duration_s, holds(rate, duration_s), 50.0, 0.9 * rate, 0.0, 0.25)
 
     return attempt
 
@@ -89,6 +89,7 @@ def test_what_was_found_is_told_beside_the_engine_alone(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "rate.json").read_text("utf-8"))
     assert written["rate"] == found.rate
     assert len(written["probes"]) == len(found.probes)
+    assert "25.0% of the answers degraded" in lines[0]
     assert "the service reaches 50%" in lines[-2]
     assert f"--rate {1.2 * found.rate:.0f} --overload" in lines[-1]
     assert (tmp_path / "probes.png").read_bytes().startswith(b"\x89PNG")

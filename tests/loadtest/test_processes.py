@@ -9,7 +9,7 @@ from loadtest.echo import RESPONSE, Echo
 from loadtest.errors import LoadTestError
 from loadtest.plan import Plan, mix_of, read_plan
 from loadtest.processes import Usage, run_client
-from loadtest.records import read_rows
+from loadtest.records import NO_ANSWER, Row, read_rows, write_rows
 from loadtest.session import measure_client
 from loadtest.traffic import Visitor
 
@@ -70,6 +70,20 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
 def test_a_mix_is_weights_by_kind() -> None:
     """As on the command line."""
     assert mix_of("known=3, events=0.5") == {"known": 3, "events": 0.5}
+
+
+def test_rows_survive_their_file(tmp_path: Path) -> None:
+    """In the order in which they were due, with nothing for what never happened."""
+    late = Row("b", 2.0, None, None, NO_ANSWER, "never sent")
+    early = Row("a", 1.0, 1.1, 1.2, 200, None, ("history",))
+
+    write_rows(tmp_path / "requests.parquet", [late, early])
+
+    assert read_rows(tmp_path / "requests.parquet").rows() == [
+        ("a", 1.0, 1.1, 1.2, 200, None, ["history"]),
+        ("b", 2.0, None, None, 0, "never sent", []),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.parquet"]
 
 
 def test_a_record_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from loadtest.__main__ import app
+from loadtest.errors import LoadTestError
+from loadtest.rate_report import offline_throughput
 from loadtest.traffic import NAMES
+from tests.factories import random_bundle
 from tests.loadtest import servers
 from tests.service.conftest import write_bundle
 from tests.service.history.servers import VALKEY, running
@@ -45,8 +48,9 @@ def bundles(tmp_path: Path) -> Path:
 @pytest.fixture
 def histories(tmp_path: Path) -> Path:
     """Thirty users of that bundle, as `import-histories` reads them."""
+    ids = random_bundle().catalog.item_ids
     users = {
-        f"user-{user}": [f"item-{(user + step) % 40}" for step in range(user % 9 + 1)]
+        f"user-{user}": [ids[(user + step) % len(ids)] for step in range(user % 9 + 1)]
         for user in range(30)
     }
     path = tmp_path / "histories.parquet"
@@ -178,6 +182,18 @@ def test_the_highest_rate_is_searched_on_a_shared_store(
     assert found["probes"][-1]["held"] is True
     assert found["probes"][-1]["rate"] == found["rate"] > 0
     assert "arrivals/s hold p99 <= 2000 ms for 2 s" in result.output
+
+
+def test_the_engine_alone_is_measured_beside_a_service(
+    bundles: Path, histories: Path, tmp_path: Path
+) -> None:
+    """By the program that does so, in its process; what it refuses is told in its words."""
+    cells = offline_throughput(bundles, histories, tmp_path, seconds=0)
+
+    assert {cell["rows"] for cell in cells} == {1, 8, 32}
+    assert all(cell["per_second"] > 0 for cell in cells)
+    with pytest.raises(LoadTestError, match="not a parquet file"):
+        offline_throughput(bundles, tmp_path / "none", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,15 @@ def test_a_growing_queue_breaks_the_backlog() -> None:
     assert broken(slo, row(11.9, 5), row(11.9, 5)) == {"backlog"}
 
 
+def test_so_many_answers_may_do_with_less() -> None:
+    """One that had to do without two things is one."""
+    slo = Slo(limits=Limits(degraded_rate=0.5))
+    less = row(4, degraded=("beam_width", "retention_ratio"))
+
+    assert broken(slo, row(4), less) == set()
+    assert broken(slo, row(4), less, less) == {"degraded answers"}
+
+
 def test_memory_may_grow_by_so_much() -> None:
     """If it is not known how much it grew, that is not good enough."""
     slo, summary = Slo(limits=Limits(memory_growth_mb=50)), summarize(frame(row(4)), SCHEDULE, 0.1)

@@ -5,12 +5,12 @@ import polars as pl
 
 from loadtest.series import over_time
 from loadtest.summary import summarize
-from tests.loadtest.runs import HISTORY, KNOWN, SCHEDULE, frame, row
+from tests.loadtest.runs import HISTORY, KNOWN, SCHEDULE, Row, frame, row
 
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
     """A client that was itself late cannot hide it."""
-    late = (KNOWN, 5.0, 5.9, 6.0, 200, None, False)
+    late: Row = (KNOWN, 5.0, 5.9, 6.0, 200, None, [])
 
     summary = summarize(frame(late), SCHEDULE, 0.1)
 
@@ -53,13 +53,14 @@ def test_whatever_is_not_a_good_answer_is_an_error() -> None:
         row(3, status=503, fault="status 503"),
         row(3, None, status=0, fault="never answered"),
         row(3, fault="an item came twice"),
-        row(3, degraded=True),
+        row(3, degraded=("history", "beam_width")),
     )
 
     summary = summarize(rows, SCHEDULE, 0.1)
 
     assert (summary.num_requests, summary.num_errors) == (6, 4)
-    assert (summary.num_429, summary.num_5xx, summary.num_degraded) == (1, 1, 1)
+    assert (summary.num_429, summary.num_5xx) == (1, 1)
+    assert (summary.degraded, summary.degraded_rate) == ({"history": 1, "beam_width": 1}, 0.5)
     assert summary.error_rate == 4 / 6
     assert set(summary.faults) == {"status 503", "never answered", "an item came twice"}
 
