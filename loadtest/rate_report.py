@@ -10,7 +10,7 @@ from typing import Any
 
 from loadtest.errors import LoadTestError
 from loadtest.files import write_whole
-from loadtest.find_rate import Found
+from loadtest.find_rate import Found, Probe
 from loadtest.plots import probes_plot
 from loadtest.processes import ROOT
 
@@ -73,11 +73,15 @@ def write_rate(
         f"(p99 {best.p99_ms:.1f} ms): {best.recommendations_per_s:.1f} recommendations/s, "
         f"{best.degraded_rate:.1%} of the answers degraded",
     ]
-    for cell in offline:
-        share = best.recommendations_per_s / cell["per_second"]
-        lines.append(
-            f"engine alone, batches of {cell['rows']}, {cell['cache']}: "
-            f"{cell['per_second']:.1f} recommendations/s; the service reaches {share:.0%}"
-        )
+    lines += [_beside(best, cell) for cell in offline]
     lines.append(f"beyond it: the same service with --rate {OVERLOAD * found.rate:.0f} --overload")
     return lines
+
+
+def _beside(best: Probe, cell: dict[str, Any]) -> str:
+    """One line about what the engine does alone."""
+    share = best.recommendations_per_s / cell["per_second"]
+    return (
+        f"engine alone, batches of {cell['rows']}, {cell['cache']}: "
+        f"{cell['per_second']:.1f} recommendations/s; the service reaches {share:.0%}"
+    )
