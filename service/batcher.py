@@ -235,19 +235,20 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             if size and longest * (size + 1) > self._limits.max_batch_tokens:
                 break
             size += 1
-        forecast = self._forecast
-        batch = in_time(
-            rows[:size],
-            lambda some, effort: forecast.batch_s(forecast.adapted(_jobs(some), effort)),
-            forecast.efforts(self.backlog_s()),
-        )
+        tried: list[list[JobT]] = []  # what is tried last is what is done
+
+        def batch_s(some: Sequence[_Row[RequestT, JobT, AnswerT]], effort: int) -> float:
+            tried.append(self._forecast.adapted(_jobs(some), effort))
+            return self._forecast.batch_s(tried[-1])
+
+        batch = in_time(rows[:size], batch_s, self._forecast.efforts(self.backlog_s()))
         turn.predicted_s = batch.predicted_s
         for row in batch.never:
             _settle(row, DeadlineExceededError(TOO_LATE))
         back = [*batch.later, *rows[size:]]
         self._taken.difference_update(back)
         self._waiting.put_back(back)
-        return batch.now, forecast.adapted(_jobs(batch.now), batch.effort)
+        return batch.now, tried[-1]
 
     async def _compute(
         self, turn: Turn, rows: Sequence[_Row[RequestT, JobT, AnswerT]], jobs: Sequence[JobT]
