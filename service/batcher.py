@@ -33,6 +33,8 @@ AnswerT = TypeVar("AnswerT")
 
 MARGIN = 0.8
 """Of the time that is left, what a row may be predicted to need when it comes."""
+AT_ONCE = 4
+"""Answers that are handed out before the event loop looks at anything else."""
 TOO_LATE = "The deadline passed before there was an answer."
 
 log = structlog.get_logger()
@@ -258,11 +260,32 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         answers = await self._turns.compute(turn, self._compute_answers, jobs)
         model_ms = (time.perf_counter() - began_s) * 1000
         self._forecast.learn(jobs, turn.predicted_s, turn.so_far_s())
-        for row, answer in zip(rows, answers, strict=True):
-            queue_ms = (began_s - row.submitted_s) * 1000 - row.history_ms
-            outcome = Outcome(answer, queue_ms, row.history_ms, model_ms, len(rows))
-            if not row.future.done():
-                row.future.set_result(outcome)
+        outcomes = [
+            Outcome(
+                answer,
+                queue_ms=(began_s - row.submitted_s) * 1000 - row.history_ms,
+                history_ms=row.history_ms,
+                model_ms=model_ms,
+                batch_rows=len(rows),
+            )
+            for row, answer in zip(rows, answers, strict=True)
+        ]
+        _hand_out(rows, outcomes)
+
+
+def _hand_out(
+    rows: Sequence[_Row[RequestT, JobT, AnswerT]], outcomes: Sequence[Outcome[AnswerT]]
+) -> None:
+    """Give rows their outcomes, some at a time, as each is a response to be written.
+
+    Whatever else the event loop has to do gets a turn in between; the next batch does not wait.
+    """
+    for row, outcome in zip(rows[:AT_ONCE], outcomes[:AT_ONCE], strict=True):
+        if not row.future.done():
+            row.future.set_result(outcome)
+    if len(rows) > AT_ONCE:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(_hand_out, rows[AT_ONCE:], outcomes[AT_ONCE:])
 
 
 def _jobs(rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> list[JobT]:

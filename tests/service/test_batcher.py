@@ -2,9 +2,11 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
+from service.batcher import AT_ONCE, BatchLimits
 from service.errors import (
     DeadlineExceededError,
     ModelFailedError,
@@ -222,3 +224,21 @@ async def test_batches_of_one_queue_run_on_several_threads(work: Work) -> None:
 
         assert await answers([*first, *second, *third]) == [10, 20, 30, 40, 50]
     assert work.computed == [[1, 2], [3, 4], [5]]
+
+
+async def test_answers_of_a_large_batch_come_some_at_a_time(work: Work) -> None:
+    """The event loop sees to others in between, and does not write all responses at once."""
+    limits = BatchLimits(max_queue_rows=50, max_batch_rows=30, max_batch_tokens=10_000)
+    async with batcher_of(work, limits) as batcher:
+        work.gate.clear()
+        tasks = await submit(batcher, *range(1, 31))
+        await work.until_busy()
+        work.gate.set()
+        done = [0]
+        while done[-1] < 30:
+            await asyncio.sleep(0)
+            done.append(sum(task.done() for task in tasks))
+
+    steps = [after - before for before, after in pairwise(done)]
+    assert max(steps) <= 2 * AT_ONCE
+    assert await answers(tasks) == [10 * number for number in range(1, 31)]
