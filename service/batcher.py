@@ -31,7 +31,7 @@ RequestT = TypeVar("RequestT")
 JobT = TypeVar("JobT")
 AnswerT = TypeVar("AnswerT")
 
-MARGIN = 0.8
+MARGIN = 0.65
 """Of the time that is left, what a row may be predicted to need when it comes."""
 AT_ONCE = 4
 """Answers that are handed out before the event loop looks at anything else."""
@@ -247,7 +247,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         turn.predicted_s = batch.predicted_s
         for row in batch.never:
             _settle(row, DeadlineExceededError(TOO_LATE))
-        back = [*batch.later, *rows[size:]]
+        back = rows[size:]
         self._taken.difference_update(back)
         self._waiting.put_back(back)
         return batch.now, tried[-1]

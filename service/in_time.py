@@ -27,14 +27,12 @@ class Batch(Generic[RowT]):
 
     Args:
         now: compute these.
-        later: these in the next batch.
         never: these would be too late.
         effort: with which to compute.
         predicted_s: what that takes.
     """
 
     now: Sequence[RowT]
-    later: Sequence[RowT]
     never: Sequence[RowT]
     effort: int
     predicted_s: float
@@ -43,12 +41,11 @@ class Batch(Generic[RowT]):
 def in_time(
     rows: Sequence[RowT], batch_s: Callable[[Sequence[RowT], int], float], efforts: Sequence[int]
 ) -> Batch[RowT]:
-    """Split rows into those to compute now, later, and never, as they would be too late.
+    """Split rows into those to compute now and never, as they would be too late.
 
-    All at once if that is in time for all; else the hasty ones first in a smaller batch, but not
-    smaller than a quarter, for small batches cost more a row and make others late; else the same
-    with less effort. Who is not helped by that is given up. The last one is always tried: a
-    prediction may be wrong.
+    With less effort, if only that is in time for all. Who is not helped by it is given up: a
+    smaller batch for the hasty costs more a row, and makes those late who wait behind it. The last
+    one is always tried: a prediction may be wrong.
 
     Args:
         rows: that fit into a batch, at least one.
@@ -57,19 +54,15 @@ def in_time(
     """
     never: list[RowT] = []
     left = sorted(rows, key=lambda row: row.deadline_s)
-    smallest = max(1, len(rows) // 4)
     while True:
         left_s = left[0].deadline_s - time.perf_counter()
         for effort in efforts:
-            for size in (len(left), len(left) // 2, len(left) // 4):
-                if size < min(smallest, len(left)):
-                    break
-                predicted_s = batch_s(left[:size], effort)
-                if SAFETY * predicted_s <= left_s:
-                    return Batch(left[:size], left[size:], never, effort, predicted_s)
+            predicted_s = batch_s(left, effort)
+            if SAFETY * predicted_s <= left_s:
+                return Batch(left, never, effort, predicted_s)
         least_s = batch_s(left, efforts[-1])
         if len(left) == 1:
-            return Batch(left, [], never, efforts[-1], least_s)
+            return Batch(left, never, efforts[-1], least_s)
         too_late_s = time.perf_counter() + least_s
         num_late = sum(row.deadline_s < too_late_s for row in left)
         num_late = num_late if 0 < num_late < len(left) else (len(left) + 1) // 2

@@ -32,9 +32,9 @@ def needed_s(num_rows: int, effort: int = 0) -> float:
 
 
 def split(*left_s: float, efforts: Sequence[int] = (0,)) -> list[list[float]]:
-    """Rows now, later and never, by what was left to them."""
+    """Rows now and never, by what was left to them."""
     batch = batch_of(left_s, efforts)
-    return [[row.left_s for row in rows] for rows in (batch.now, batch.later, batch.never)]
+    return [[row.left_s for row in rows] for rows in (batch.now, batch.never)]
 
 
 def batch_of(left_s: Sequence[float], efforts: Sequence[int]) -> Batch[Waiting]:
@@ -45,36 +45,27 @@ def batch_of(left_s: Sequence[float], efforts: Sequence[int]) -> Batch[Waiting]:
 
 
 def test_all_at_once_if_all_are_in_time() -> None:
-    """No row is served better by a smaller batch."""
-    assert split(50, 41, 60, 70) == [[41, 50, 60, 70], [], []]
-
-
-def test_hasty_rows_go_first() -> None:
-    """In half of the batch, or a quarter of it."""
-    assert split(90, 22, 80, 25) == [[22, 25], [80, 90], []]
-    assert split(90, 80, 25, 12) == [[12], [25, 80, 90], []]
+    """The hastiest first in the list."""
+    assert split(50, 41, 60, 70) == [[41, 50, 60, 70], []]
 
 
 def test_who_is_late_in_any_case_is_given_up() -> None:
     """It costs the others no time."""
-    assert split(5, 41, 50, 60) == [[41, 50, 60], [], [5]]
+    assert split(5, 41, 50, 60) == [[41, 50, 60], [5]]
 
 
 def test_the_last_one_is_tried() -> None:
     """Else a prediction that is wrong would never be corrected."""
-    assert split(5) == [[5], [], []]
+    assert split(5) == [[5], []]
     assert split(1, 2, 3, 4)[0] == [4]
 
 
-def test_less_effort_is_the_last_resort() -> None:
-    """A smaller batch comes first, and giving up comes after it."""
-    whole, halved, hasty = ((50, 41, 60, 70), (90, 22, 80, 25), (6, 90, 80, 70))
-
-    assert batch_of(whole, EFFORTS).effort == 0
-    assert batch_of(halved, EFFORTS).effort == 0
-    assert batch_of(hasty, EFFORTS).effort == 1
-    assert split(*hasty, efforts=EFFORTS) == [[6], [70, 80, 90], []]
-    assert split(*hasty) == [[70, 80, 90], [], [6]]
+def test_less_effort_comes_before_giving_up() -> None:
+    """As much as all can have in time."""
+    assert batch_of((50, 41, 60, 70), EFFORTS).effort == 0
+    assert batch_of((50, 21, 60, 70), EFFORTS).effort == 1
+    assert split(50, 21, 60, 70, efforts=EFFORTS) == [[21, 50, 60, 70], []]
+    assert split(50, 21, 60, 70) == [[50, 60, 70], [21]]
 
 
 def test_a_long_queue_leaves_the_lesser_efforts_only() -> None:
@@ -92,6 +83,6 @@ def test_every_row_is_somewhere_and_is_in_time(left_s: list[int], efforts: tuple
     batch = batch_of(left_s, efforts)
     now = [row.left_s for row in batch.now]
 
-    assert sorted(row.left_s for row in (*batch.now, *batch.later, *batch.never)) == sorted(left_s)
+    assert sorted(row.left_s for row in (*batch.now, *batch.never)) == sorted(left_s)
     assert len(now) == 1 or min(now) + 0.5 >= needed_s(len(now), batch.effort)
     assert batch.effort in efforts
