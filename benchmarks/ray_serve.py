@@ -47,7 +47,7 @@ class Effort:
     seconds: float
 
 
-FULL = Effort(callers=(1, 16), rounds=5, seconds=6.0)
+FULL = Effort(callers=(1, 16), rounds=15, seconds=2.0)
 QUICK = Effort(callers=(1, 16), rounds=2, seconds=2.0)
 
 
