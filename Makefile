@@ -6,7 +6,7 @@
 #                         what pip installs as torch instead of its CPU build; export it to keep it
 #   RECIPE=smoke          what `make train` trains, and `make serve` trains and serves
 #   SERVE_ARGS="--port 9000"   more options for `python -m service serve`
-#   CYCLE_ARGS="--cached"      more options for `python -m tests.deploy.compose_cycle`
+#   CYCLE_ARGS="--prune"       more options for `python -m tests.deploy.compose_cycle`
 #   URL=http://127.0.0.1:8000  what `make loadtest` loads, in place of a service of its own
 #   LOAD_ARGS="--rate 200"     what it sends, in place of 50 arrivals/s for a minute
 
@@ -63,7 +63,7 @@ check: $(DEV) ## formatting, lint and types, as on every commit
 	.venv/bin/hadolint Dockerfile tests/deploy/*.Dockerfile
 	@scripts/check-compose.sh
 
-containers: $(DEV) ## build the images and take docker-compose.yml through its whole life on an engine
+containers: $(DEV) ## build the images; take docker-compose.yml and the pods through their lives on an engine
 	$(PY) -m tests.deploy.compose_cycle $(CYCLE_ARGS)
 
 format: $(DEV) ## rewrite the code as `make check` wants it

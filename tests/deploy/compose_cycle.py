@@ -10,16 +10,16 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.reporting import Rows, Titled, record_path, show_tables, write_report
+from benchmarks.reporting import Titled, record_path, show_tables, write_report
+from tests.deploy.pod_cycle import pod_rows
 from tests.deploy.stack import Stack
+from tests.deploy.steps import HEAD, Steps
 from training.environment import environment
 
 USER = "somebody-new"
@@ -29,25 +29,16 @@ MODULE = "tests.deploy.compose_cycle"
 IMAGES = ("stamp-recommender:cpu", "stamp-recommender:train", "stamp-recommender:load")
 
 
-class Cycle:
-    """The steps, in order; `rows` has what each took and showed."""
+class Cycle(Steps):
+    """The steps, in order."""
 
     def __init__(self, stack: Stack) -> None:
+        super().__init__()
         self.stack = stack
-        self.rows: Rows = []
 
-    @contextmanager
-    def step(self, what: str) -> Iterator[list[str]]:
-        """Time a step; what it appends is shown behind it."""
-        remarks: list[str] = []
-        sys.stderr.write(f"[containers] {what}\n")
-        start_s = time.monotonic()
-        yield remarks
-        self.rows.append([what, f"{time.monotonic() - start_s:.1f}", "; ".join(remarks)])
-
-    def run(self, *, cached: bool) -> None:
+    def run(self, *, prune: bool) -> None:
         """Everything."""
-        self.build(cached=cached)
+        self.build(prune=prune)
         self.first_answer()
         self.confinement()
         self.restart()
@@ -55,14 +46,15 @@ class Cycle:
         self.graceful_stop()
         self.secrets()
 
-    def build(self, *, cached: bool) -> None:
-        """The files are valid with every profile, and both images come of them."""
+    def build(self, *, prune: bool) -> None:
+        """The files are valid with every profile, and the images come of them."""
         with self.step("`docker compose config`, every profile"):
             self.stack.compose("--profile", "*", "config", "--quiet")
-        words = [] if cached else ["--no-cache"]
+        if prune:
+            self.stack.run("docker", "builder", "prune", "--all", "--force")
         with self.step("`docker compose build`") as remarks:
-            self.stack.compose("build", *words, "stamp", "demo", "load")
-            remarks.append("layers from the cache" if cached else "nothing from the cache")
+            self.stack.compose("build", "stamp", "demo", "load")
+            remarks.append("an empty cache" if prune else "with what was in the cache")
 
     def first_answer(self) -> None:
         """From volumes without anything in them to a recommendation, by one command."""
@@ -197,17 +189,18 @@ def main() -> None:
     """Run the cycle, print its table, and with --record keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="demo-ml100k", help="what is trained and served")
-    parser.add_argument("--cached", action="store_true", help="build on layers that are there")
+    parser.add_argument("--prune", action="store_true", help="empty the engine's build cache first")
     parser.add_argument("--record", type=Path, metavar="DIR", help="write a record into a folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), options.recipe) as stack:
         cycle = Cycle(stack)
-        cycle.run(cached=options.cached)
+        cycle.run(prune=options.prune)
         versions = stack.run("docker", "version", "--format", "{{.Server.Version}}").strip()
         compose = stack.run("docker", "compose", "version", "--short").strip()
         sizes = [[image, f"{stack.image_mb(image):.0f}"] for image in IMAGES]
     tables: list[Titled] = [
-        ("Steps", ["step", "s", "what was seen"], cycle.rows),
+        ("Steps", HEAD, cycle.rows),
+        ("Pods of deploy/kubernetes as containers, recipe smoke", HEAD, pod_rows("smoke")),
         ("Images", ["image", "MB, base included"], sizes),
     ]
     show_tables(tables, [])
@@ -221,7 +214,8 @@ def record(folder: Path, tables: list[Titled], engine: str, recipe: str) -> None
     path = record_path(folder, found_in, "compose")
     about = (
         f"{found_in['date']}, commit {found_in['commit']}, `{found_in['command']}`; "
-        f"{found_in['cpu']}, {found_in['cores']} cores; {engine}; recipe {recipe}."
+        f"{found_in['cpu']}, {found_in['cores']} cores; {engine}; recipe {recipe}. "
+        f"Load average at the end: {found_in['load_average']}."
     )
     titled = ["# docker-compose.yml from a fresh clone to a graceful end", about]
     write_report(

@@ -27,7 +27,7 @@ class Stack:
     def __init__(self, folder: Path, recipe: str) -> None:
         self.clone = folder / "clone"
         self.files = "plain"
-        free = {name: str(_free_port()) for name in PORTS}
+        free = {name: str(free_port()) for name in PORTS}
         self.env = {**os.environ, **free, "RECIPE": recipe}
         self.project = f"stamp-check-{os.getpid()}"
         self.url = f"http://127.0.0.1:{free['PORT']}"
@@ -86,7 +86,8 @@ class Stack:
         return ["docker", "compose", "--project-name", self.project, *files]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
