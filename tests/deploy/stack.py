@@ -76,6 +76,12 @@ class Stack:
         )
         return state
 
+    def read(self, volume: str, file: str) -> str:
+        """A text file of one of the project's volumes."""
+        mount = f"{self.project}_{volume}:/volume:ro"
+        cat = ("--entrypoint", "cat", "stamp-recommender:load", f"/volume/{file}")
+        return self.run("docker", "run", "--rm", "--network", "none", "--volume", mount, *cat)
+
     def image_mb(self, image: str) -> float:
         """The size of an image on disk, shared layers included."""
         text = self.run("docker", "image", "inspect", "--format", "{{.Size}}", image)
