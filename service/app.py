@@ -28,6 +28,7 @@ from service.openapi import openapi
 from service.page_routes import docs_router, page_router
 from service.plan import PlanFile
 from service.problems import install_error_handlers
+from service.quick import Quick
 from service.rate_limit import Limiter
 from service.routes import router
 from service.serving import EngineLoader, Serving, Workshop, load_engine
@@ -74,6 +75,8 @@ def create_app(
         app.include_router(routes)
     if settings.page:
         app.include_router(page_router())
+    if not settings.otel:  # FastAPI's traces tell of its own way only
+        app.add_middleware(Quick)
     install_middleware(app, settings, app.state.metrics, app.state.limiter)
     install_error_handlers(app)
     app.openapi = partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it

@@ -130,6 +130,7 @@ LAYERS = {
         "event_schemas",
         "events",
         "routes",
+        "quick",
         "openapi",
         "event_routes",
         "item_schemas",
