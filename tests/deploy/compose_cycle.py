@@ -196,6 +196,7 @@ def main() -> None:
         cycle.run(prune=options.prune)
         versions = stack.run("docker", "version", "--format", "{{.Server.Version}}").strip()
         compose = stack.run("docker", "compose", "version", "--short").strip()
+        commit = stack.run("git", "rev-parse", "--short=12", "HEAD").strip()
         sizes = [[image, f"{stack.image_mb(image):.0f}"] for image in IMAGES]
     tables: list[Titled] = [
         ("Steps", HEAD, cycle.rows),
@@ -204,12 +205,15 @@ def main() -> None:
     ]
     show_tables(tables, [])
     if options.record is not None:
-        record(options.record, tables, f"engine {versions}, compose {compose}", options.recipe)
+        record(
+            options.record, tables, f"engine {versions}, compose {compose}", options.recipe, commit
+        )
 
 
-def record(folder: Path, tables: list[Titled], engine: str, recipe: str) -> None:
-    """Write the record of today's run."""
+def record(folder: Path, tables: list[Titled], engine: str, recipe: str, commit: str) -> None:
+    """Write the record of today's run; the commit is the one that was cloned."""
     found_in = environment(MODULE, sys.argv[1:])
+    found_in["commit"] = commit
     path = record_path(folder, found_in, "compose")
     about = (
         f"{found_in['date']}, commit {found_in['commit']}, `{found_in['command']}`; "
