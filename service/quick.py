@@ -1,7 +1,7 @@
 """Quick: plain recommendations go past the framework's routing and parsing, to the same endpoint.
 
-FastAPI spends about 130 microseconds of processor time on finding the endpoint, on its parameters,
-body and answer: as much as all else in the service. Pydantic reads and writes the same in ten.
+FastAPI spends about 115 microseconds of processor time on finding the endpoint, on its parameters,
+body and answer: about a quarter of what the service spent on a request.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.turns import Turns
 
 MAX_CHECKS_WAITING = 4
-GC_THRESHOLDS = (10_000, 20, 20)  # Python's 700, 10, 10 cost about 5 % of a request
+GC_THRESHOLDS = (10_000, 20, 20)  # Python's 700, 10, 10 look at requests' objects too often
 
 EngineLoader = Callable[[Settings, Path], Engine]
 Checker = Batcher[Query, Query, Answer]

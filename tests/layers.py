@@ -206,6 +206,7 @@ LAYERS = {
         "service_report",
         "service_measure",
         "service",
+        "soak",
         "throughput",
         "process_tree",
         "ray_cluster",
