@@ -4,7 +4,7 @@ Nothing of Ray is imported here; see ray_serve.py.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -19,26 +19,34 @@ from service.lifecycle import Lifecycle
 from service.logs import configure_logging
 from service.models import Models
 from service.plan import Plan
-from service.settings import load_settings
+from service.settings import Settings, load_settings
 
 START_CHECK_S = 0.05
 
 log = structlog.get_logger()
 
 
-def build_replica(flags: Mapping[str, Any]) -> FastAPI:
+def take_over(settings: Settings) -> None:
+    """Set up a process for the service alone: its log lines, its memory."""
+    configure_logging(settings.log_level, settings.log_format)
+    keep_freed_memory()
+
+
+def build_replica(
+    flags: Mapping[str, Any], take_over: Callable[[Settings], None] = take_over
+) -> FastAPI:
     """The service's app as a replica runs it, or StartupError in one line.
 
     Args:
         flags: settings by name, as in Settings; STAMP_* variables of the process count, too.
+        take_over: sets up the process.
     """
     settings = load_settings(**flags)
     if settings.history_url == "memory://":
         raise StartupError("memory:// would give every replica histories of its own; use Redis")
     if settings.metrics_port is not None:
         raise StartupError("STAMP_METRICS_PORT: Ray opens the ports; read /metrics of each replica")
-    configure_logging(settings.log_level, settings.log_format)
-    keep_freed_memory()
+    take_over(settings)
     return create_app(settings)
 
 

@@ -18,7 +18,7 @@ from tests.service.versions import damage, version
 async def replica(folder: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """A replica as Ray runs it: built, then its lifespan begun."""
     flags = {"bundle_dir": str(folder), "history_url": f"sqlite:///{folder.parent}/histories.db"}
-    app = build_replica(flags)
+    app = build_replica(flags, lambda _: None)  # this process is the tests'
     async with app.router.lifespan_context(app), client_of(app) as client:
         yield app, client
 
