@@ -24,6 +24,7 @@ from benchmarks.service_measure import (
     CLIENTS_CORE,
     CONCURRENCY,
     SERVERS_CORE,
+    Baseline,
     Effort,
     Offline,
     batching,
@@ -42,6 +43,7 @@ from benchmarks.service_population import (
 from benchmarks.service_process import Server, has_two_cores, valkey
 from benchmarks.service_report import show, write_record
 from benchmarks.service_result import Batching, Cost, Health, Overhead, Result, Versus
+from model.engine import DEFAULT_BEAM_WIDTH
 from training.cost import settle
 from training.environment import environment
 
@@ -55,6 +57,7 @@ FULL = Effort(
     versus_seconds=15.0,
     checked=16,
     peer_rows=(1, 8),
+    beams=(DEFAULT_BEAM_WIDTH, 50),
 )
 QUICK = Effort(
     single_requests=200,
@@ -66,6 +69,7 @@ QUICK = Effort(
     versus_seconds=3.0,
     checked=3,
     peer_rows=(1,),
+    beams=(DEFAULT_BEAM_WIDTH,),
 )
 T5_USERS = 200
 
@@ -137,17 +141,11 @@ class Bench:
 
     def beside_peers(self, servers: Mapping[str, Server]) -> list[Versus]:
         """Our service on a T5, beside servers around transformers' generate."""
-        ours = servers["service t5"]
-        return [
-            versus(
-                ours,
-                servers[f"peer {rows}"],
-                self.peers,
-                "one at a time" if rows == 1 else f"up to {rows} in a padded batch",
-                self.effort,
-            )
-            for rows in self.effort.peer_rows
-        ]
+        ours, (first, *others) = servers["service t5"], self.effort.peer_rows
+        asked = [(first, beams) for beams in self.effort.beams]
+        asked += [(rows, self.effort.beams[0]) for rows in others]
+        peers = [Baseline(servers[f"peer {rows}"], rows, beams) for rows, beams in asked]
+        return [versus(ours, peer, self.peers, self.effort) for peer in peers]
 
 
 def measure(

@@ -16,7 +16,7 @@ from benchmarks.service_population import HISTORY_ITEMS, LIMIT, Population
 from benchmarks.service_process import Server, on_core
 from benchmarks.service_result import Batching, Cost, Health, Overhead, Versus
 from model.bundle import latest
-from model.engine import DEFAULT_BEAM_WIDTH, Engine, Query
+from model.engine import Engine, Query
 
 SERVERS_CORE, CLIENTS_CORE = 0, 1
 CONCURRENCY = 32
@@ -42,6 +42,7 @@ class Effort:
         versus_seconds: of each.
         checked: rankings compared before.
         peer_rows: most requests that a peer puts into a batch, a peer each.
+        beams: of both sides, beside the first peer; the others have the first of these.
     """
 
     single_requests: int
@@ -53,6 +54,7 @@ class Effort:
     versus_seconds: float
     checked: int
     peer_rows: Sequence[int]
+    beams: Sequence[int]
 
 
 def service_command(bundle: Path, history_url: str) -> list[str]:
@@ -182,24 +184,39 @@ def health(probes: Sequence[Load]) -> Health:
     )
 
 
-def versus(ours: Server, peer: Server, population: Population, name: str, effort: Effort) -> Versus:
+@dataclass(frozen=True)
+class Baseline:
+    """A server around transformers that takes at most so many requests into a batch."""
+
+    server: Server
+    rows: int
+    beams: int
+
+    @property
+    def name(self) -> str:
+        """How it works."""
+        return "one at a time" if self.rows == 1 else f"up to {self.rows} in a padded batch"
+
+
+def versus(ours: Server, peer: Baseline, population: Population, effort: Effort) -> Versus:
     """Our service and another server in turn, once their rankings are found to be the same.
 
     Raises:
         RankingError: they are not.
     """
-    plain = [body | {"retention_ratio": 1.0} for body in inline_bodies(population)]
-    check_rankings(ours.url, peer.url, plain[: effort.checked])
+    bodies = inline_bodies(population, peer.beams)
+    plain = [body | {"retention_ratio": 1.0} for body in bodies]
+    check_rankings(ours.url, peer.server.url, plain[: effort.checked])
     calls = [Call("/recommend", body, items=LIMIT) for body in plain]
-    pruned = [Call("/recommend", body, items=LIMIT) for body in inline_bodies(population)]
+    pruned = [Call("/recommend", body, items=LIMIT) for body in bodies]
     rounds = []
     for _ in range(effort.versus_rounds):
-        sides = [(ours, calls), (peer, calls), (ours, pruned)]
+        sides = [(ours, calls), (peer.server, calls), (ours, pruned)]
         rounds.append([_throughput(*side, effort.versus_seconds) for side in sides])
     best = [max(each[side] for each in rounds) for side in range(3)]
     return Versus(
-        peer=name,
-        beams=DEFAULT_BEAM_WIDTH,
+        peer=peer.name,
+        beams=peer.beams,
         checked=effort.checked,
         per_second=round(best[0][0], 2),
         peer_per_second=round(best[1][0], 2),
@@ -215,9 +232,9 @@ def _throughput(server: Server, calls: Sequence[Call], seconds: float) -> tuple[
     return load.per_second, len(load.latencies_ms) / (server.cpu_s() - before)
 
 
-def inline_bodies(population: Population) -> list[dict[str, object]]:
+def inline_bodies(population: Population, beams: int) -> list[dict[str, object]]:
     """Requests that bring their history and leave seen items in: what `generate` can answer."""
-    shared = {"limit": LIMIT, "beam_width": DEFAULT_BEAM_WIDTH, "exclude_seen": False}
+    shared = {"limit": LIMIT, "beam_width": beams, "exclude_seen": False}
     newest = [items[-HISTORY_ITEMS:] for items in population.histories.values()]
     return [{"history": items, **shared} for items in newest]
 

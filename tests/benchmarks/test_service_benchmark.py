@@ -33,7 +33,8 @@ TINY_EFFORT = Effort(
     versus_rounds=1,
     versus_seconds=0.2,
     checked=2,
-    peer_rows=(4,),
+    peer_rows=(4, 1),
+    beams=(10, 20),
 )
 
 
@@ -70,6 +71,15 @@ def test_batches_and_probes_are_seen_under_load(result: Result) -> None:
     assert batching.cpu_s > 0
     assert result.health.probes > 1
     assert result.health.p50_ms <= result.health.most_ms
+
+
+def test_the_baseline_is_met_at_several_beam_widths(result: Result) -> None:
+    """The first peer at all of them, the others at the first."""
+    assert [(each.peer, each.beams) for each in result.versus] == [
+        ("up to 4 in a padded batch", 10),
+        ("up to 4 in a padded batch", 20),
+        ("one at a time", 10),
+    ]
 
 
 def test_a_target_that_is_missed_is_not_reached(result: Result) -> None:
