@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import uvloop
@@ -107,33 +108,46 @@ class Load:
             self.remarks.append(problem)
 
 
-def start_client(plan: Plan) -> "subprocess.Popen[str]":
+@dataclass(frozen=True)
+class Client:
+    """A client at work, in a process of its own, and the file that its result comes in.
+
+    In a file, because a pipe once lost what did not fit into it.
+    """
+
+    process: "subprocess.Popen[bytes]"
+    result: IO[bytes]
+
+
+def start_client(plan: Plan) -> Client:
     """A client at work on a plan; for `result_of`."""
+    result = TemporaryFile()  # noqa: SIM115  # result_of closes it
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.http_load"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=result,
         stderr=subprocess.PIPE,
-        text=True,
     )
     assert process.stdin is not None
-    process.stdin.write(json.dumps(asdict(plan)))
+    process.stdin.write(json.dumps(asdict(plan)).encode())
     process.stdin.close()
     process.stdin = None
-    return process
+    return Client(process, result)
 
 
-def result_of(process: "subprocess.Popen[str]") -> Load:
+def result_of(client: Client) -> Load:
     """What a client's work came to, when it is done.
 
     Raises:
         LoadError: the client failed.
     """
-    out, err = process.communicate()
-    if process.returncode:
-        raise LoadError(f"the client failed: {err[-1000:]}")
-    found = json.loads(out)
+    with client.result as result:
+        _, error = client.process.communicate()
+        if client.process.returncode:
+            raise LoadError(f"the client failed: {error.decode()[-1000:]}")
+        result.seek(0)
+        found = json.load(result)
     statuses = {int(status): number for status, number in found["statuses"].items()}
     return Load(**{**found, "statuses": statuses})
 
