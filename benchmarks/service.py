@@ -31,6 +31,7 @@ from benchmarks.service_measure import (
     cost,
     health,
     overhead,
+    probes_under_load,
     service_command,
     versus,
 )
@@ -133,11 +134,12 @@ class Bench:
         return found | {"echo": cost(servers["echo"], plain, self.effort)}
 
     def under_load(self, servers: Mapping[str, Server]) -> tuple[list[Batching], Health]:
-        """The service as it is, many requests at a time."""
+        """The service as it is, many requests at a time; then the same with health probes."""
         calls, offline = self.population.stored_calls(), Offline.of(self.population)
         server, seconds = servers["service sqlite"], self.effort.seconds
+        offline.run(CONCURRENCY, seconds / 4)
         rounds = [batching(server, calls, offline, seconds) for _ in range(self.effort.rounds)]
-        return [each for each, _ in rounds], health([probes for _, probes in rounds])
+        return rounds, health(probes_under_load(server, calls, self.effort.rounds * seconds / 2))
 
     def beside_peers(self, servers: Mapping[str, Server]) -> list[Versus]:
         """Our service on a T5, beside servers around transformers' generate."""

@@ -143,24 +143,18 @@ class Offline:
             return done / elapsed_s, (time.process_time() - began_cpu_s) / done
 
 
-def batching(
-    server: Server, calls: Sequence[Call], offline: Offline, seconds: float
-) -> tuple[Batching, Load]:
-    """One round under full load, with its health probes, and the engine alone after it."""
+def batching(server: Server, calls: Sequence[Call], offline: Offline, seconds: float) -> Batching:
+    """One round under full load, and the engine alone after it."""
     plan = Plan(server.url, calls, CONCURRENCY, seconds=seconds)
-    live = [Call("/health/live", method="GET")]
     send(replace(plan, seconds=seconds / 4))
     before, before_cpu_s = counters(server), server.cpu_s()
-    probes = Plan(server.url, live, seconds=seconds, interval_ms=PROBE_INTERVAL_MS)
-    with on_core(CLIENTS_CORE):
-        clients = [start_client(plan), start_client(probes)]
-    load, probed = [checked(result_of(client)) for client in clients]
+    load = send(plan)
     cpu_s = server.cpu_s() - before_cpu_s
     found = {name: value - before[name] for name, value in counters(server).items()}
     rows = found["stamp_batch_rows_sum"] / found["stamp_batch_rows_count"]
     alone, alone_cpu_s = offline.run(round(rows), seconds / 2)
     full, _ = offline.run(CONCURRENCY, seconds / 2)
-    result = Batching(
+    return Batching(
         rows=round(rows, 2),
         per_second=round(load.per_second, 2),
         offline_per_second=round(alone, 2),
@@ -169,12 +163,22 @@ def batching(
         offline_cpu_s=alone_cpu_s,
         model_busy=round(found["stamp_batch_duration_seconds_sum"] / load.seconds, 3),
     )
-    return result, probed
 
 
-def health(probes: Sequence[Load]) -> Health:
-    """All rounds' probes together."""
-    latencies_ms = [ms for load in probes for ms in load.latencies_ms]
+def probes_under_load(server: Server, calls: Sequence[Call], seconds: float) -> Load:
+    """Responses to health probes while the service is as busy as it can be."""
+    live = [Call("/health/live", method="GET")]
+    plan = Plan(server.url, calls, CONCURRENCY, seconds=seconds)
+    probes = Plan(server.url, live, seconds=seconds, interval_ms=PROBE_INTERVAL_MS)
+    with on_core(CLIENTS_CORE):
+        clients = [start_client(plan), start_client(probes)]
+    _, probed = [checked(result_of(client)) for client in clients]
+    return probed
+
+
+def health(probes: Load) -> Health:
+    """How long they took."""
+    latencies_ms = probes.latencies_ms
     cuts = quantiles(latencies_ms, n=100)
     return Health(
         probes=len(latencies_ms),

@@ -125,7 +125,7 @@ class Result:
         overheads: by history store.
         costs: of the service by history store, and of `echo`, FastAPI alone.
         batching: round by round.
-        health: of the same rounds.
+        health: under the same load, in a round of its own.
         versus: the first one is the headline.
     """
 

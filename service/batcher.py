@@ -1,9 +1,10 @@
 """Concurrent requests -> batches on the model's threads; queue limit, deadlines, predicted waits.
 
-What waits when a thread is free becomes the next batch; there is no timer. A batch takes two steps:
-`prepare`, on the event loop, once for all its rows (one round trip to the history store), and
-`compute`, on the thread. A row that is done already (its deadline passed, its client left) leaves
-the queue at once and is never computed; one that would be too late is not let in, or left out.
+What waits when a thread is free, and who comes back with the last answers, becomes the next batch;
+there is no timer. A batch takes two steps: `prepare`, on the event loop, once for all its rows (one
+round trip to the history store), and `compute`, on the thread. A row that is done already (its
+deadline passed, its client left) leaves the queue at once and is never computed; one that would be
+too late is not let in, or left out.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from service.errors import (
 )
 from service.fair_queue import FairQueue
 from service.forecast import Forecast
+from service.hand_out import HandOut
 from service.in_time import in_time
 from service.turns import Turn, Turns
 
@@ -33,8 +35,6 @@ AnswerT = TypeVar("AnswerT")
 
 MARGIN = 0.65
 """Of the time that is left, what a row may be predicted to need when it comes."""
-AT_ONCE = 4
-"""Answers that are handed out before the event loop looks at anything else."""
 TOO_LATE = "The deadline passed before there was an answer."
 
 log = structlog.get_logger()
@@ -96,6 +96,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         self._waiting = FairQueue[_Row[RequestT, JobT, AnswerT]]()
         self._taken: set[_Row[RequestT, JobT, AnswerT]] = set()
         self._running: set[Turn] = set()
+        self._answers = HandOut()
         self._arrived = asyncio.Event()
         self._parts = ExitStack()
 
@@ -188,10 +189,11 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
                 self._arrived.clear()
                 await self._arrived.wait()
             turn = await self._turns.begin()
-            rows = self._waiting.take(self._limits.max_batch_rows)
-            self._taken.update(rows)
-            self._running.add(turn)
             try:
+                await self._answers.returned(self.num_waiting, self._limits.max_batch_rows)
+                rows = self._waiting.take(self._limits.max_batch_rows)
+                self._taken.update(rows)
+                self._running.add(turn)
                 if rows:
                     await self._serve(turn, rows)
             finally:
@@ -270,22 +272,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             )
             for row, answer in zip(rows, answers, strict=True)
         ]
-        _hand_out(rows, outcomes)
-
-
-def _hand_out(
-    rows: Sequence[_Row[RequestT, JobT, AnswerT]], outcomes: Sequence[Outcome[AnswerT]]
-) -> None:
-    """Give rows their outcomes, some at a time, as each is a response to be written.
-
-    Whatever else the event loop has to do gets a turn in between; the next batch does not wait.
-    """
-    for row, outcome in zip(rows[:AT_ONCE], outcomes[:AT_ONCE], strict=True):
-        if not row.future.done():
-            row.future.set_result(outcome)
-    if len(rows) > AT_ONCE:
-        loop = asyncio.get_running_loop()
-        loop.call_soon(_hand_out, rows[AT_ONCE:], outcomes[AT_ONCE:])
+        self._answers.give([row.future for row in rows], outcomes)
 
 
 def _jobs(rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> list[JobT]:

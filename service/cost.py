@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from itertools import product
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +47,8 @@ class CostModel:
 
     def group_s(self, shape: Shape, rows: float) -> float:
         """Seconds of one group of a batch, before the correction."""
-        weights, terms = self._weights, _terms(shape, rows)
-        return sum(weight * term for weight, term in zip(weights, terms, strict=True))
+        seconds: float = sum(map(mul, self._weights, _terms(shape, rows)))
+        return seconds
 
     def batch_s(self, shapes: Sequence[Shape]) -> float:
         """Seconds of a batch of these rows."""

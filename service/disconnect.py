@@ -1,38 +1,55 @@
 """Stop working for a client who left; no framework does so by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from starlette.types import Receive
 
 from service.errors import ClientClosedRequestError
 
+WATCH_AFTER_S = 0.05
+"""Most requests are answered by then, and need no task that watches."""
 
-@asynccontextmanager
-async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[None]:
-    """Cancel what the block waits for when the client leaves: ClientClosedRequestError then.
 
-    The request's body must have been read; the watching ends with the block.
+class CancelledOnDisconnect:
+    """Cancels what its block waits for when the client leaves: ClientClosedRequestError then.
+
+    The request's body must have been read. The watching begins WATCH_AFTER_S after the block, and
+    ends with it.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    watch = asyncio.create_task(_until_disconnect(receive))
 
-    def cancel(_: asyncio.Task[None]) -> None:
-        task.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
 
-    watch.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not watch.done():
-            raise
-        task.uncancel()
-        raise ClientClosedRequestError("The client left before the answer.") from None
-    finally:
-        watch.remove_done_callback(cancel)
-        watch.cancel()
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+        if self._watch is None:
+            return
+        has_left = self._watch.done()
+        self._watch.remove_done_callback(self._cancel)
+        self._watch.cancel()
+        if has_left and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise ClientClosedRequestError("The client left before the answer.") from None
+
+    def _begin(self) -> None:
+        self._watch = asyncio.create_task(_until_disconnect(self._receive))
+        self._watch.add_done_callback(self._cancel)
+
+    def _cancel(self, _: "asyncio.Task[None]") -> None:
+        self._task.cancel()
 
 
 async def _until_disconnect(receive: Receive) -> None:

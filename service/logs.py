@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any, Literal
-from uuid import uuid4
 
 import structlog
 from pydantic_core import to_json
@@ -57,7 +57,7 @@ class RequestRecord:
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         accepted = ACCEPTED_REQUEST_ID.fullmatch(sent)
         record = cls(
-            request_id=sent.decode("ascii") if accepted else uuid4().hex,
+            request_id=sent.decode("ascii") if accepted else token_hex(16),
             method=scope["method"],
             path=USERS_PATH.sub("/users/...", scope["path"][:MAX_PATH_CHARS]),
             started_s=time.perf_counter(),

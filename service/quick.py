@@ -7,7 +7,7 @@ body and answer: about a quarter of what the service spent on a request.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fastapi import Request, Response
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -44,11 +44,13 @@ class Quick:
             request = Request(scope, receive)
             found = await recommend(body, await models_of(request), request)
         except ServiceError as error:
-            response = problem_response(scope, error)
-        else:
-            content = found.__pydantic_serializer__.to_json(found, exclude_unset=True)
-            response = Response(content, media_type="application/json")
-        await response(scope, receive, send)
+            await problem_response(scope, error)(scope, receive, send)
+            return
+        content = found.__pydantic_serializer__.to_json(found, exclude_unset=True)
+        length = (b"content-length", str(len(content)).encode())
+        headers = [length, (b"content-type", JSON)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
 
 def _is_plain(scope: Scope) -> bool:

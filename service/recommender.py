@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
+from secrets import token_hex
 
 import structlog
 
@@ -170,19 +170,21 @@ class Recommender:
                 raise _invalid(name, str(error)) from error
 
     def _response(self, result: Result) -> RecommendResponse:
-        job, answer = result.job, result.answer
+        job, answer, catalog = result.job, result.answer, self.engine.catalog
         if answer is None:
             items = [
-                self._item(index, rank, None) for rank, index in enumerate(result.popular, start=1)
+                self._item(catalog, rank, index, None)
+                for rank, index in enumerate(result.popular, start=1)
             ]
         else:
+            explain = job.request.explain
             items = [
-                self._ranked_item(ranked, rank, explain=job.request.explain)
+                self._ranked_item(catalog, rank, ranked, explain=explain)
                 for rank, ranked in enumerate(answer.items, start=1)
             ]
         manifest = self.engine.manifest
         response = RecommendResponse(
-            recommendation_id=uuid4().hex,
+            recommendation_id=token_hex(16),
             model=ModelVersion(name=manifest.name, version=manifest.version),
             items=items,
             source="popularity" if answer is None else "model",
@@ -199,17 +201,16 @@ class Recommender:
             response.explanation = self._explanation(job, answer, answer.kept_history)
         return response
 
-    def _item(self, item_index: int, rank: int, score: float | None) -> RecommendedItem:
-        catalog = self.engine.catalog
-        return RecommendedItem(
-            item_id=catalog.item_ids[item_index],
-            rank=rank,
-            score=score,
-            title=catalog.titles[item_index],
-        )
+    def _item(
+        self, catalog: Catalog, rank: int, index: int, score: float | None
+    ) -> RecommendedItem:
+        title = catalog.titles[index]
+        return RecommendedItem(item_id=catalog.item_ids[index], rank=rank, score=score, title=title)
 
-    def _ranked_item(self, ranked: RankedItem, rank: int, *, explain: bool) -> RecommendedItem:
-        item = self._item(ranked.item_index, rank, ranked.score)
+    def _ranked_item(
+        self, catalog: Catalog, rank: int, ranked: RankedItem, *, explain: bool
+    ) -> RecommendedItem:
+        item = self._item(catalog, rank, ranked.item_index, ranked.score)
         if ranked.boost:
             item.boost = ranked.boost
         if explain and ranked.level_log_probs is not None:
@@ -239,9 +240,10 @@ class _Names:
 
     def known(self, item_ids: Sequence[str]) -> tuple[int, ...]:
         """The indices of the known ones, in order."""
-        indices = [self._catalog.index_of(item_id) for item_id in item_ids]
-        pairs = zip(item_ids, indices, strict=True)
-        self.unknown.update((item_id, None) for item_id, index in pairs if index is None)
+        indices = [*map(self._catalog.index_of, item_ids)]
+        if None in indices:
+            pairs = zip(item_ids, indices, strict=True)
+            self.unknown.update((item_id, None) for item_id, index in pairs if index is None)
         return tuple(index for index in indices if index is not None)
 
 
@@ -272,7 +274,7 @@ def _query(
         explain=request.explain,
         where=rules.where,
         allow=None if rules.allow is None else names.known(rules.allow),
-        deny=names.known(rules.deny or ()),
+        deny=names.known(rules.deny) if rules.deny else (),
         boosts=tuple(_boost(names, rule) for rule in request.boosts),
         diversity=None if diversity is None else Diversity(**diversity.model_dump()),
         explore=request.explore,

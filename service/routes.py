@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from service import __version__
-from service.disconnect import cancelled_on_disconnect
+from service.disconnect import CancelledOnDisconnect
 from service.errors import (
     BodyTooLargeError,
     DeadlineExceededError,
@@ -125,7 +125,7 @@ async def recommend(
 ) -> RecommendResponse:
     """Return the items this user is most likely to want next, best first."""
     record = record_of(request.scope)
-    async with cancelled_on_disconnect(request.receive):
+    async with CancelledOnDisconnect(request.receive):
         response, outcome = await models.recommend(body, arrived_s=record.started_s, pinned=pinned)
     record.stages_ms = {
         "queue": outcome.queue_ms,
@@ -171,7 +171,7 @@ async def recommend_batch(
             return BatchResult(status=error.status_code, problem=problem_of(request.scope, error))
         return BatchResult(status=200, response=response)
 
-    async with cancelled_on_disconnect(request.receive), asyncio.TaskGroup() as group:
+    async with CancelledOnDisconnect(request.receive), asyncio.TaskGroup() as group:
         tasks = [group.create_task(answer(one)) for one in body.requests]
     results = [task.result() for task in tasks]
     failed = sum(result.response is None for result in results)

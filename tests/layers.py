@@ -116,6 +116,7 @@ LAYERS = {
         "fair_queue",
         "forecast",
         "in_time",
+        "hand_out",
         "batcher",
         "recommender",
         "dial",

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from service.batcher import AT_ONCE, BatchLimits
+from service.batcher import BatchLimits
 from service.errors import (
     DeadlineExceededError,
     ModelFailedError,
     NotReadyError,
     OverloadedError,
 )
+from service.hand_out import AT_ONCE
 from service.turns import Turns
 from tests.service.work import IntBatcher, Work, answers, batcher_of, submit
 
@@ -242,3 +243,24 @@ async def test_answers_of_a_large_batch_come_some_at_a_time(work: Work) -> None:
     steps = [after - before for before, after in pairwise(done)]
     assert max(steps) <= 2 * AT_ONCE
     assert await answers(tasks) == [10 * number for number in range(1, 31)]
+
+
+async def test_callers_who_come_back_at_once_share_batches(work: Work) -> None:
+    """Half of them do not wait for the other half's batch for ever."""
+    limits = BatchLimits(max_queue_rows=50, max_batch_rows=30, max_batch_tokens=10_000)
+
+    async def call(batcher: IntBatcher, number: int) -> None:
+        for _ in range(6):
+            await batcher.submit(number, timeout_s=60)
+
+    async with batcher_of(work, limits) as batcher, asyncio.TaskGroup() as callers:
+        work.gate.clear()
+        for number in range(1, 9):
+            callers.create_task(call(batcher, number))
+        await work.until_busy()
+        for number in range(9, 17):
+            callers.create_task(call(batcher, number))
+        await asyncio.sleep(0)
+        work.gate.set()
+
+    assert [len(batch) for batch in work.computed] == [8, 16, 16, 16, 16, 16, 8]

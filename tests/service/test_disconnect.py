@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
-from service.disconnect import cancelled_on_disconnect
+from service.disconnect import CancelledOnDisconnect
 from service.errors import ClientClosedRequestError
 from tests.service.conftest import Running
 from tests.service.fakes import FakeEngine
@@ -92,7 +92,7 @@ async def test_another_cancellation_passes_through() -> None:
         raise AssertionError
 
     async def work() -> None:
-        async with cancelled_on_disconnect(receive):
+        async with CancelledOnDisconnect(receive):
             inside.set()
             await never.wait()
 
@@ -111,7 +111,7 @@ async def test_leaving_cancels_whatever_is_waited_for() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientClosedRequestError):
-        async with cancelled_on_disconnect(receive):
+        async with CancelledOnDisconnect(receive):
             await asyncio.Event().wait()
 
     task = asyncio.current_task()

@@ -60,7 +60,7 @@ class Caller:
         number: of the caller; gives it its items.
         client: of the service.
         tally: where it counts.
-        rude: every how many recommendations it leaves before the answer; 0 = never.
+        rude: every how many rounds it asks for a hundred and leaves at once; 0 = never.
     """
 
     number: int
@@ -108,7 +108,8 @@ class Caller:
         body = {"user_id": self.user_id, "limit": 5, "explain": True}
         if self.rude and self.rounds % self.rude == 0:
             with suppress(httpx.TimeoutException):
-                await self.client.post("/recommend", json=body, timeout=0.001)
+                many = {"requests": [body] * 100}
+                await self.client.post("/recommend/batch", json=many, timeout=0.001)
             return True
         response = await self.post("/recommend", body)
         if response is None or response.status_code != 200:
@@ -167,12 +168,12 @@ class Load:
         """Of each user whose history is not what was acknowledged, how long both are."""
         differing = {}
         for caller in self.callers:
+            acknowledged = list(caller.acknowledged)  # callers go on meanwhile
             response = await self.client.get(f"/users/{caller.user_id}/history?limit=10000")
             stored = [item["item_id"] for item in response.json()["items"]]
-            num_acknowledged = len(caller.acknowledged)
-            pending = stored[num_acknowledged:]  # sent, and perhaps not acknowledged in time
-            if stored[:num_acknowledged] != caller.acknowledged or len(pending) > 1:
-                differing[caller.user_id] = (len(stored), num_acknowledged)
+            most = len(caller.acknowledged) + 1  # one sent, and perhaps not acknowledged in time
+            if stored[: len(acknowledged)] != acknowledged or len(stored) > most:
+                differing[caller.user_id] = (len(stored), len(acknowledged))
         return differing
 
 
@@ -199,7 +200,7 @@ async def calling(
 
     Args:
         target: a service's address, or a client of it.
-        rude: every how many recommendations a caller leaves before the answer; 0 = never.
+        rude: every how many rounds a caller asks for a hundred and leaves at once; 0 = never.
         num_callers: at once.
     """
     tally = Tally()

@@ -53,7 +53,7 @@ async def test_a_version_is_damaged_on_disk(start: Start, tmp_path: Path) -> Non
 
 async def test_one_client_in_ten_leaves_before_its_answer(start: Start, tmp_path: Path) -> None:
     """The others notice nothing; the queue is empty in the end."""
-    process = serve(start, tmp_path, store(tmp_path))
+    process = serve(start, tmp_path, store(tmp_path), STAMP_MAX_QUEUE_ROWS="10000")
     async with calling(process.url, rude=10) as load:
         await load.rounds(30)
         lost = await load.lost()
