@@ -25,6 +25,7 @@ from model.where import Where, parse
 
 MAX_PARSED = 1024
 """Filter expressions that need not be read again."""
+MAX_CACHED = 1024
 MAX_CACHED_BYTES = 256 << 20
 """Filters and boosts together; the least recently used go first."""
 
@@ -143,7 +144,9 @@ class Inventory:
             self._cached[key] = made
             self._cached_bytes += made.num_bytes
         self._cached.move_to_end(key)
-        while self._cached_bytes > MAX_CACHED_BYTES and len(self._cached) > 1:
+        while len(self._cached) > MAX_CACHED or (
+            self._cached_bytes > MAX_CACHED_BYTES and len(self._cached) > 1
+        ):
             oldest, dropped = self._cached.popitem(last=False)
             self._filters.pop(oldest, None)
             self._cached_bytes -= dropped.num_bytes
