@@ -121,12 +121,14 @@ def port(name: str) -> int:
 
 
 def test_a_pod_ends_after_its_requests() -> None:
-    """The grace period is longer than delay and drain, the delay than readiness takes to fail."""
+    """The grace period is longer than all before it, the delay than readiness takes to fail."""
     given = manifests.settings()
     delay_s, drain_s = (float(given[f"STAMP_DRAIN_{name}_S"]) for name in ("DELAY", "TIMEOUT"))
-    readiness = pods()["stamp"]["spec"]["containers"][0]["readinessProbe"]
+    container = pods()["stamp"]["spec"]["containers"][0]
+    readiness, hook_s = container["readinessProbe"], container["lifecycle"]["preStop"]["sleep"]
 
-    assert pods()["stamp"]["spec"]["terminationGracePeriodSeconds"] > delay_s + drain_s
+    grace_s = pods()["stamp"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_s > hook_s["seconds"] + delay_s + drain_s
     assert delay_s > readiness["periodSeconds"] * readiness["failureThreshold"]
 
 
