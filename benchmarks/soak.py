@@ -1,4 +1,4 @@
-"""Whether the service's memory stays flat: python -m benchmarks.soak [--requests 100000] [--json].
+"""Whether the service's memory stays flat: python -m benchmarks.soak [--requests 200000] [--json].
 
 Requests of every kind go over HTTP to the service as it is started, in rounds; after each round
 its memory is read. Users, filters, event ids and deny lists are ever new ones, so that whatever
@@ -215,7 +215,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    requests: Annotated[int, typer.Option(min=300, help="How many.")] = 100_000,
+    requests: Annotated[int, typer.Option(min=300, help="How many; the first half warms up.")] = 200_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     bundle: Annotated[
         Path | None, typer.Option(help="A bundle's version; the demo's model, untrained, if none.")

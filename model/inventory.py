@@ -23,9 +23,9 @@ from model.trie import SidTrie
 from model.trie_growth import grown_trie
 from model.where import Where, parse
 
-MAX_PARSED = 1024
+MAX_PARSED = 256
 """Filter expressions that need not be read again."""
-MAX_CACHED = 1024
+MAX_CACHED = 128
 MAX_CACHED_BYTES = 256 << 20
 """Filters and boosts together; the least recently used go first."""
 
