@@ -215,7 +215,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    requests: Annotated[int, typer.Option(min=300, help="How many; the first half warms up.")] = 200_000,
+    requests: Annotated[int, typer.Option(min=300, help="The first half warms up.")] = 200_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     bundle: Annotated[
         Path | None, typer.Option(help="A bundle's version; the demo's model, untrained, if none.")
