@@ -27,6 +27,7 @@ from service.fair_queue import FairQueue
 from service.forecast import Forecast
 from service.hand_out import HandOut
 from service.in_time import in_time
+from service.pace import Pace
 from service.turns import Turn, Turns
 
 RequestT = TypeVar("RequestT")
@@ -97,6 +98,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         self._taken: set[_Row[RequestT, JobT, AnswerT]] = set()
         self._running: set[Turn] = set()
         self._answers = HandOut()
+        self._refusals = Pace()
         self._arrived = asyncio.Event()
         self._parts = ExitStack()
 
@@ -148,7 +150,11 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             timeout_s: what is left until its deadline.
             group: the same for requests that came together, see FairQueue; None = came alone.
         """
-        self._admit(request, timeout_s, group)
+        try:
+            self._admit(request, timeout_s, group)
+        except OverloadedError:
+            await self._refusals.wait(timeout_s)
+            raise
         loop, now_s = asyncio.get_running_loop(), time.perf_counter()
         cost_s = self._forecast.row_s(request)
         row = _Row[RequestT, JobT, AnswerT](
@@ -188,9 +194,9 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             while not len(self._waiting):
                 self._arrived.clear()
                 await self._arrived.wait()
+            await self._answers.returned(self.num_waiting, self._limits.max_batch_rows)
             turn = await self._turns.begin()
             try:
-                await self._answers.returned(self.num_waiting, self._limits.max_batch_rows)
                 rows = self._waiting.take(self._limits.max_batch_rows)
                 self._taken.update(rows)
                 self._running.add(turn)
@@ -272,7 +278,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
             )
             for row, answer in zip(rows, answers, strict=True)
         ]
-        self._answers.give([row.future for row in rows], outcomes)
+        self._answers.give([row.future for row in rows], outcomes, model_ms / 1000)
 
 
 def _jobs(rows: Sequence[_Row[RequestT, JobT, AnswerT]]) -> list[JobT]:

@@ -1,6 +1,7 @@
 """HandOut: a batch's answers leave some at a time, and the next batch waits for who comes back."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -10,6 +11,9 @@ AT_ONCE = 4
 """Answers that are handed out before the event loop looks at anything else."""
 PATIENCE = 8
 """Looks at the network that bring nobody, after answers went out, before a batch begins."""
+MIN_WAIT_S, MAX_SHARE = 0.005, 0.3
+"""Seconds, and the share of a batch's time, that may be spent on waiting for its callers: in a
+storm of requests, most of them refused, every look takes as long as all of them do."""
 
 
 class HandOut:
@@ -18,17 +22,22 @@ class HandOut:
     def __init__(self) -> None:
         self._leaving = 0
         self._looks_left = 0
+        self._until_s = 0.0
 
     def give(
-        self, futures: Sequence["asyncio.Future[AnswerT]"], answers: Sequence[AnswerT]
+        self,
+        futures: Sequence["asyncio.Future[AnswerT]"],
+        answers: Sequence[AnswerT],
+        batch_s: float,
     ) -> None:
         """Resolve each future with its answer, unless it is done, some now and the others soon.
 
         Each is a response to be written. Whatever else the event loop has to do gets a turn in
-        between.
+        between. `batch_s` is what the batch took.
         """
         self._leaving += 1
         self._looks_left = PATIENCE
+        self._until_s = time.perf_counter() + max(MIN_WAIT_S, MAX_SHARE * batch_s)
         self._go_on(futures, answers)
 
     async def returned(self, num_waiting: Callable[[], int], enough: int) -> None:
@@ -42,6 +51,8 @@ class HandOut:
             await asyncio.sleep(0)
             busy = self._leaving or num_waiting() > before
             self._looks_left = PATIENCE if busy else self._looks_left - 1
+            if time.perf_counter() > self._until_s:
+                self._looks_left = 0
 
     def _go_on(
         self, futures: Sequence["asyncio.Future[AnswerT]"], answers: Sequence[AnswerT]

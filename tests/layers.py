@@ -117,6 +117,7 @@ LAYERS = {
         "forecast",
         "in_time",
         "hand_out",
+        "pace",
         "batcher",
         "recommender",
         "dial",

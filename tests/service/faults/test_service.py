@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.http_load import Call, Plan, result_of, start_client
 from tests.service.conftest import Start
 from tests.service.fakes import PATIENCE_S
 from tests.service.faults.load import NO_ANSWER, calling, serve
@@ -87,6 +88,24 @@ async def test_a_flood_of_five_times_the_queue(start: Start, tmp_path: Path) -> 
     assert min(statuses.values()) > 5
     assert all("Retry-After" in answer.headers for answer in answers if answer.status_code == 429)
     assert after.status_code == 200
+
+
+async def test_callers_who_are_refused_and_ask_again_at_once(start: Start, tmp_path: Path) -> None:
+    """A storm of refusals leaves the model most of its time."""
+    variables = {"STAMP_MAX_QUEUE_ROWS": "8", "STAMP_MAX_BATCH_ROWS": "8"}
+    process = serve(start, tmp_path, "memory://", **variables)
+
+    async def answered(num_callers: int) -> tuple[float, set[int]]:
+        plan = Plan(process.url, [Call("/recommend", BODY)], num_callers, seconds=2.0)
+        load = await asyncio.to_thread(lambda: result_of(start_client(plan)))
+        print(load.statuses)  # noqa: T201  # pytest -s shows it
+        return load.statuses[200] / load.seconds, set(load.statuses)
+
+    alone, seen = await answered(8)
+    in_storm, seen_in_storm = await answered(200)
+
+    assert (seen, seen_in_storm) == ({200}, {200, 429})
+    assert in_storm > alone / 4
 
 
 async def test_a_signal_to_stop(start: Start, tmp_path: Path) -> None:
