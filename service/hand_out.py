@@ -45,7 +45,7 @@ class HandOut:
 
         Without this, busy callers fall into two halves, each of which waits for the other's batch.
         It takes as long as the event loop is busy with answers and new rows, and a few looks at the
-        network more, and no timer: whoever comes to an idle service waits for nothing.
+        network more, within MAX_SHARE; whoever comes to an idle service waits for nothing.
         """
         while self._looks_left and (before := num_waiting()) < enough:
             await asyncio.sleep(0)
