@@ -48,19 +48,22 @@ class Dial:
     wait_s: float
 
     @classmethod
-    def of(cls, engine: Engine, costs: CostModel, wait_s: float) -> Self:
-        """Of the engine's validated retention ratios and beam widths, those that save time."""
+    def of(cls, engine: Engine, costs: CostModel, wait_s: float, rows: int) -> Self:
+        """Of the engine's validated retention ratios and beam widths, those that save time.
+
+        They are judged by a batch of so many `rows`, as many as share one when time is short.
+        """
         shape = engine.shape(Query(range(engine.lengths[-1])))
         ratios = [ratio for ratio in engine.retention_ratios if ratio < shape.retention_ratio]
         possible = [Notch(ratio) for ratio in reversed(ratios)]
         lowest = min(engine.retention_ratios[0], shape.retention_ratio)
         possible += [Notch(lowest, share) for share in BEAM_SHARES]
         notches = [Notch(shape.retention_ratio)]
-        least_s = costs.group_s(shape, 1)
+        least_s = costs.group_s(shape, rows)
         for notch in possible if wait_s else ():
             beam_width = math.ceil(notch.beam_share * shape.beam_width)
             cheaper = replace(shape, retention_ratio=notch.retention_ratio, beam_width=beam_width)
-            seconds = costs.group_s(cheaper, 1)
+            seconds = costs.group_s(cheaper, rows)
             if seconds < WORTH_IT * least_s:
                 notches.append(notch)
                 least_s = seconds

@@ -142,7 +142,9 @@ class Workshop:
             forecast=Prediction(
                 engine=engine,
                 costs=costs,
-                dial=Dial.of(engine, costs, settings.effort_wait_ms / 1000),
+                dial=Dial.of(
+                    engine, costs, settings.effort_wait_ms / 1000, settings.max_batch_rows
+                ),
                 default_beam_width=settings.default_beam_width,
                 max_batch_rows=settings.max_batch_rows,
                 on_batch=metrics.batch_predicted,

@@ -44,9 +44,9 @@ def engine() -> Engine:
     return random_engine()
 
 
-def dial_of(engine: Engine, costs: CostModel, wait_s: float = 0.5) -> Dial:
+def dial_of(engine: Engine, costs: CostModel, wait_s: float = 0.5, rows: int = 8) -> Dial:
     """Its dial."""
-    return Dial.of(engine, costs, wait_s)
+    return Dial.of(engine, costs, wait_s, rows)
 
 
 def job(**fields: object) -> Job:
@@ -66,6 +66,14 @@ def test_efforts_are_validated_ratios_then_narrower_beams(engine: Engine) -> Non
     dial = dial_of(engine, CostModel.fit(timings()))
 
     assert dial.notches == (Notch(0.5), Notch(0.25), Notch(0.25, 0.7), Notch(0.25, 0.5))
+
+
+def test_what_saves_time_in_a_full_batch_is_spared(engine: Engine) -> None:
+    """Though a batch of one, most of which is what every batch costs, would hardly notice."""
+    costs = CostModel((1.0, 0.0, 0.0, 1e-3, 1e-3, 0.0))
+
+    assert dial_of(engine, costs, rows=1).notches == (Notch(0.5),)
+    assert len(dial_of(engine, costs, rows=1_000).notches) > 1
 
 
 def test_what_saves_nothing_is_not_spared(engine: Engine) -> None:

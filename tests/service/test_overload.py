@@ -111,7 +111,12 @@ async def real(engine: Engine) -> AsyncIterator[Real]:
         limits=LIMITS,
         turns=Turns(ThreadPoolExecutor(1)),
         forecast=Prediction(
-            engine, costs, Dial.of(engine, costs, 0.0), None, MAX_ROWS, Metrics().batch_predicted
+            engine,
+            costs,
+            Dial.of(engine, costs, 0.0, MAX_ROWS),
+            None,
+            MAX_ROWS,
+            Metrics().batch_predicted,
         ),
     )
     async with batcher:
