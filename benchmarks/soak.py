@@ -34,7 +34,6 @@ from training.environment import Environment, environment
 CONNECTIONS = 32
 ROUNDS = 50
 CACHE_MB = 16  # so small that it is full before half of the requests are answered
-GOLDEN = 0.6180339887498949
 YEARS = (1920, 2000)
 """Conditions are all over them from first to last: what is asked must not drift, or memory does."""
 FLAT_MB = 5.0
@@ -133,7 +132,7 @@ class Mix:
             own = [str(item) for item in self._random.permutation(history)]
             return Call("/recommend", {"history": own, "limit": LIMIT}, items=LIMIT)
         rules = {
-            "where": f"year >= {YEARS[0] + self._number * GOLDEN % 1 * (YEARS[1] - YEARS[0])}",
+            "where": f"year >= {self._random.uniform(*YEARS)}",
             "deny": history[: self._number % 7],
         }
         return Call("/recommend", {"user_id": user, "filter": rules})

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 import structlog
@@ -107,12 +106,7 @@ class Batcher(Generic[RequestT, JobT, AnswerT]):
         self._workers = [asyncio.create_task(self._run()) for _ in range(self._turns.num_threads)]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for worker in self._workers:
             worker.cancel()
         await asyncio.wait(self._workers)

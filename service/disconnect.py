@@ -1,7 +1,6 @@
 """Stop working for a client who left; no framework does so by itself."""
 
 import asyncio
-from types import TracebackType
 
 from starlette.types import Receive
 
@@ -28,12 +27,7 @@ class CancelledOnDisconnect:
         self._task = task
         self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
         if self._watch is None:
             return

@@ -48,11 +48,11 @@ class HandOut:
         network more, within MAX_SHARE; whoever comes to an idle service waits for nothing.
         """
         while self._looks_left and (before := num_waiting()) < enough:
+            if time.perf_counter() > self._until_s:
+                return
             await asyncio.sleep(0)
             busy = self._leaving or num_waiting() > before
             self._looks_left = PATIENCE if busy else self._looks_left - 1
-            if time.perf_counter() > self._until_s:
-                self._looks_left = 0
 
     def _go_on(
         self, futures: Sequence["asyncio.Future[AnswerT]"], answers: Sequence[AnswerT]

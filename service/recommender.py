@@ -170,16 +170,14 @@ class Recommender:
                 raise _invalid(name, str(error)) from error
 
     def _response(self, result: Result) -> RecommendResponse:
-        job, answer, catalog = result.job, result.answer, self.engine.catalog
+        job, answer = result.job, result.answer
         if answer is None:
             items = [
-                self._item(catalog, rank, index, None)
-                for rank, index in enumerate(result.popular, start=1)
+                self._item(index, rank, None) for rank, index in enumerate(result.popular, start=1)
             ]
         else:
-            explain = job.request.explain
             items = [
-                self._ranked_item(catalog, rank, ranked, explain=explain)
+                self._ranked_item(ranked, rank, explain=job.request.explain)
                 for rank, ranked in enumerate(answer.items, start=1)
             ]
         manifest = self.engine.manifest
@@ -201,16 +199,17 @@ class Recommender:
             response.explanation = self._explanation(job, answer, answer.kept_history)
         return response
 
-    def _item(
-        self, catalog: Catalog, rank: int, index: int, score: float | None
-    ) -> RecommendedItem:
-        title = catalog.titles[index]
-        return RecommendedItem(item_id=catalog.item_ids[index], rank=rank, score=score, title=title)
+    def _item(self, item_index: int, rank: int, score: float | None) -> RecommendedItem:
+        catalog = self.engine.catalog
+        return RecommendedItem(
+            item_id=catalog.item_ids[item_index],
+            rank=rank,
+            score=score,
+            title=catalog.titles[item_index],
+        )
 
-    def _ranked_item(
-        self, catalog: Catalog, rank: int, ranked: RankedItem, *, explain: bool
-    ) -> RecommendedItem:
-        item = self._item(catalog, rank, ranked.item_index, ranked.score)
+    def _ranked_item(self, ranked: RankedItem, rank: int, *, explain: bool) -> RecommendedItem:
+        item = self._item(ranked.item_index, rank, ranked.score)
         if ranked.boost:
             item.boost = ranked.boost
         if explain and ranked.level_log_probs is not None:
@@ -274,7 +273,7 @@ def _query(
         explain=request.explain,
         where=rules.where,
         allow=None if rules.allow is None else names.known(rules.allow),
-        deny=names.known(rules.deny) if rules.deny else (),
+        deny=names.known(rules.deny or ()),
         boosts=tuple(_boost(names, rule) for rule in request.boosts),
         diversity=None if diversity is None else Diversity(**diversity.model_dump()),
         explore=request.explore,
