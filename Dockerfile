@@ -63,10 +63,20 @@ COPY requirements/loadtest.lock requirements/
 RUN python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/loadtest.lock
 
 # ---- our code, compiled: a read-only file system keeps no bytecode ------------------------------
+# The C compiler comes as a package, and stays in its stage.
+FROM build AS compiler
+COPY requirements/kernels.lock requirements/
+RUN python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/kernels.lock
+WORKDIR /code
+COPY model/__init__.py model/__init__.py
+COPY model/kernels model/kernels
+RUN HOME=/tmp/compiler /app/.venv/bin/python -m model.kernels /app/.venv/bin/python -m ziglang cc
+
 FROM base AS code
 WORKDIR /code
 COPY model model
 COPY service service
+COPY --from=compiler /code/model/kernels/lib model/kernels/lib
 RUN python -m compileall -q -p /app model service
 
 # ---- the service -------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ HISTORIES := sqlite:///var/histories.sqlite3
 
 # An environment is whole when it carries the stamp of what it was made from.
 LOCKS := $(filter-out requirements/ray.lock,$(sort $(wildcard requirements/*.lock)))
-ID := $(shell { echo '$(PYTHON) $(TORCH)'; cat $(LOCKS) scripts/install.sh; } | cksum | cut -d' ' -f1)
+KERNELS := $(sort $(wildcard model/kernels/*.[ch] model/kernels/*.py))
+ID := $(shell { echo '$(PYTHON) $(TORCH)'; cat $(LOCKS) $(KERNELS) scripts/install.sh; } | cksum | cut -d' ' -f1)
 RUNTIME := .venv/.installed-runtime-$(ID)
 DEV := .venv/.installed-dev-$(ID)
 BROKEN := $(shell test -x .venv/bin/python || echo broken)

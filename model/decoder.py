@@ -79,7 +79,7 @@ class Decoder(nn.Module):
 
     def memory(self, encoded: Tensor) -> tuple[Tensor, ...]:
         """Per block, the keys and values of the history, made once per request."""
-        return tuple(block.cross.memory(encoded) for block in self._decoder_blocks())
+        return tuple(block.cross.memory(encoded) for block in self.decoder_blocks())
 
     def forward(self, hidden: Tensor, memory: Sequence[Tensor], memory_bias: Tensor) -> Tensor:
         """Teacher-forced: (batch, levels, d_model) embedded inputs -> states, normed."""
@@ -96,7 +96,7 @@ class Decoder(nn.Module):
         """BOS alone: (batch, 1, d_model) -> states, and (blocks, batch, numbers) to remember."""
         numbers = 2 * self.config.num_heads * self.config.d_kv
         store = hidden.new_empty(len(self.blocks), hidden.shape[0], numbers)
-        for index, block in enumerate(self._decoder_blocks()):
+        for index, block in enumerate(self.decoder_blocks()):
             hidden = block.step(hidden, store[index], None, hidden, memory[index], memory_bias)
         states: Tensor = self.norm(hidden)
         return states, store
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         """
         store = step.store[:, : step.begin + hidden.shape[0] * hidden.shape[1]]
         seen, bias = step.seen.flatten(), self._step_bias(step)
-        for index, block in enumerate(self._decoder_blocks()):
+        for index, block in enumerate(self.decoder_blocks()):
             hidden = block.step(hidden, store[index], seen, bias, memory[index], memory_bias)
         normed: Tensor = self.norm(hidden)
         return normed
@@ -128,9 +128,7 @@ class Decoder(nn.Module):
         if len(step.codes) == 1:
             newest: Tensor = self.position_bias(depth)[0, :, -1].T
             return newest
-        table = self.causal_bias(depth)
-        each = [table[step.level + age].expand(n, -1, -1) for age, n in enumerate(step.counts)]
-        return torch.cat(each)
+        return bias_of_rows(self.causal_bias(depth), step)
 
     def causal_bias(self, levels: int) -> Tensor:
         """(queries, keys, heads): by distance; later keys are hidden."""
@@ -138,5 +136,14 @@ class Decoder(nn.Module):
         later = torch.ones(levels, levels, dtype=torch.bool, device=bias.device).triu(1)
         return bias.masked_fill(later[..., None], torch.finfo(bias.dtype).min / 2)
 
-    def _decoder_blocks(self) -> list[DecoderBlock]:
+    def decoder_blocks(self) -> list[DecoderBlock]:
+        """The blocks, by their own type."""
         return [block for block in self.blocks if isinstance(block, DecoderBlock)]
+
+
+def bias_of_rows(causal_bias: Tensor, step: Step) -> Tensor:
+    """(rows, depth, heads) of a pass that reads codes of several levels, from `causal_bias`."""
+    each = [
+        causal_bias[step.level + age].expand(rows, -1, -1) for age, rows in enumerate(step.counts)
+    ]
+    return torch.cat(each)

@@ -62,6 +62,23 @@ def token_importance(
         (batch, seq) float32. Padding scores -inf and, as a query, adds nothing to real tokens
         unless config.count_padding says so.
     """
+    received = None
+    if config.score in ("product", "attention"):
+        received = attention_received(attention, mask, config)
+    return importance_of(hidden, received, mask, config)
+
+
+def importance_of(
+    hidden: Tensor, received: Tensor | None, mask: Tensor, config: PruningConfig
+) -> Tensor:
+    """The same from the attention that each token received.
+
+    Args:
+        hidden: (batch, seq, d_model), output of the block before the cut.
+        received: (batch, seq) S_attn; None if the score does not depend on it.
+        mask: (batch, seq) bool, True = real token.
+        config: which score, and which norm.
+    """
     if config.score == "random":
         importance = torch.rand(mask.shape, device=mask.device)
     elif config.score == "recent":
@@ -69,12 +86,25 @@ def token_importance(
     else:
         importance = torch.ones(mask.shape, device=mask.device)
         if config.score != "norm":
-            importance = importance * attention_received(attention, mask, config)
+            assert received is not None
+            importance = importance * received
         if config.score != "attention":
             states = hidden.float()
             l1 = config.norm == "l1"
             importance = importance * (states.abs().sum(dim=-1) if l1 else states.norm(dim=-1))
     return importance.masked_fill(~mask, -torch.inf)
+
+
+def votes_of(mask: Tensor, config: PruningConfig) -> Tensor:
+    """(batch, seq) float32: what the attention of each query counts, 1 or 0."""
+    votes = mask.float()
+    if config.count_padding:
+        votes = torch.ones_like(votes)
+    if config.centrality == "last":
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        newest = positions >= mask.sum(dim=1, keepdim=True) - config.last_queries
+        votes = votes * newest
+    return votes
 
 
 def attention_received(attention: Tensor, mask: Tensor, config: PruningConfig) -> Tensor:
@@ -84,13 +114,7 @@ def attention_received(attention: Tensor, mask: Tensor, config: PruningConfig) -
     causal model the ones after it), "last" sums over the newest queries only (arXiv:2407.20485
     discusses the bias of a plain sum towards old tokens).
     """
-    votes = mask.float()
-    if config.count_padding:
-        votes = torch.ones_like(votes)
-    if config.centrality == "last":
-        positions = torch.arange(mask.shape[1], device=mask.device)
-        newest = positions >= mask.sum(dim=1, keepdim=True) - config.last_queries
-        votes = votes * newest
+    votes = votes_of(mask, config)
     heads = attention.shape[1]  # one product reads the weights once, whatever the number of heads
     received = votes.repeat(1, heads)[:, None] @ attention.float().flatten(1, 2)
     if config.centrality == "mean":

@@ -40,7 +40,7 @@ class QwenBlock(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Stream:
+class Stream:
     """What the blocks pass on while they read a history.
 
     hidden: (batch, tokens, d_model); positions: (batch, tokens) in the uncut history;
@@ -59,10 +59,10 @@ class _Stream:
         padding = mask_bias(self.mask, self.hidden.dtype)
         return padding, padding.expand(-1, -1, tokens, -1).masked_fill(later, hidden_bias)
 
-    def cut(self, cut: Cut) -> "_Stream":
+    def cut(self, cut: Cut) -> "Stream":
         """The kept tokens at their old positions."""
         positions = self.positions.gather(1, cut.indices)
-        return _Stream(cut.gather(self.hidden), positions, cut.mask)
+        return Stream(cut.gather(self.hidden), positions, cut.mask)
 
 
 class Qwen(Backbone):
@@ -131,7 +131,7 @@ class Qwen(Backbone):
         """See Backbone; the prompt's last token predicts level 0 and is already remembered."""
         assert prompt.last is not None
         numbers = 2 * self.config.num_kv_heads * self.config.d_kv
-        return prompt.last[0], prompt.last[0].new_empty(len(self.blocks), 0, numbers)
+        return prompt.last[0], prompt.last[0].new_empty(self.config.num_layers, 0, numbers)
 
     def step(self, prompt: Prompt, step: Step) -> Tensor:
         """See Backbone."""
@@ -139,8 +139,8 @@ class Qwen(Backbone):
         hidden: Tensor = self.embedding(self.tokens(step))
         batch, rows, _ = hidden.shape
         store = step.store[:, : step.begin + batch * rows]
-        turn = rotary(prompt.last[1] + _places(step, hidden.device), self.config)
-        seen, hides = step.seen.flatten(), _hides(step, hidden.dtype)
+        turn = rotary(prompt.last[1] + places_of(step, hidden.device), self.config)
+        seen, hides = step.seen.flatten(), hides_of(step, hidden.dtype)
         for index, block in enumerate(self._blocks()):
             query, key, value = block.project(hidden, turn)
             now = torch.stack((key, value), dim=2)
@@ -154,7 +154,7 @@ class Qwen(Backbone):
 
     def _read(
         self, tokens: Tensor, mask: Tensor, ratio: float
-    ) -> tuple[_Stream, list[Tensor], list[Tensor], Cut | None]:
+    ) -> tuple[Stream, list[Tensor], list[Tensor], Cut | None]:
         """Run all blocks over the history; pruning shortens the stream after one of them."""
         stream = self._begin(tokens, mask)
         positions, prefix = stream.positions, len(self.prefix)
@@ -173,13 +173,13 @@ class Qwen(Backbone):
                     block.attention, (query, key, bias), stream.hidden, stream.mask, pruning
                 )[:, prefix:]
                 cut = choose(importance, mask, self.config.tokens_per_item, pruning, ratio)
-                stream = stream.cut(_behind(prefix, cut))
+                stream = stream.cut(behind(prefix, cut))
                 if pruning.positions == "reset":
                     stream = replace(stream, positions=positions[:, : stream.mask.shape[1]])
                 turn, (padding, bias) = rotary(stream.positions, self.config), stream.biases()
         return stream, memory, biases, cut
 
-    def _begin(self, tokens: Tensor, mask: Tensor) -> _Stream:
+    def _begin(self, tokens: Tensor, mask: Tensor) -> Stream:
         """The prefix and the history behind it, embedded."""
         hidden = self.embedding(tokens)
         if self.text_embedding is not None:
@@ -187,7 +187,7 @@ class Qwen(Backbone):
             hidden = torch.cat((prefix, hidden), dim=1)
             mask = F.pad(mask, (len(self.prefix), 0), value=True)
         positions = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
-        return _Stream(hidden, positions, mask)
+        return Stream(hidden, positions, mask)
 
     def _blocks(self) -> list[QwenBlock]:
         return [block for block in self.blocks if isinstance(block, QwenBlock)]
@@ -222,7 +222,7 @@ def importance_after(
     return torch.cat(parts)
 
 
-def _places(step: Step, device: torch.device) -> Tensor:
+def places_of(step: Step, device: torch.device) -> Tensor:
     """(rows,) int64: how many codes stand before each row's."""
     each = [
         torch.full((rows,), step.level - 1 + age, device=device)
@@ -231,7 +231,7 @@ def _places(step: Step, device: torch.device) -> Tensor:
     return torch.cat(each)
 
 
-def _hides(step: Step, dtype: torch.dtype) -> Tensor | None:
+def hides_of(step: Step, dtype: torch.dtype) -> Tensor | None:
     """(rows, depth) 0, or a number that hides the filler behind a row's own code; None = none."""
     if len(step.codes) == 1:
         return None
@@ -256,7 +256,7 @@ def _text_embedding(config: QwenConfig) -> nn.Embedding | None:
     return embedding
 
 
-def _behind(num_prefix: int, cut: Cut) -> Cut:
+def behind(num_prefix: int, cut: Cut) -> Cut:
     """The same cut of rows that begin with a prefix, all of which stays."""
     prefix = torch.arange(num_prefix, device=cut.indices.device).expand(len(cut.indices), -1)
     indices = torch.cat((prefix, cut.indices + num_prefix), dim=1)

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from model.backbone import Backbone
 from model.errors import ModelError
+from model.kernels.library import Kernels, find
 from model.layers import RelativePositionBias
+from model.native_qwen import to_native as native_qwen
+from model.native_t5 import to_native as native_t5
 from model.packed import FoldedNorm, PackedLinear, can_pack
+from model.qwen import Qwen
+from model.t5 import T5
 
 SpeedMode = Literal["float32", "bfloat16", "int8"]
 
@@ -30,9 +35,12 @@ PACKED_FROM = 2**18
 
 
 def accelerate(
-    model: Backbone, mode: SpeedMode, packs: Callable[[torch.dtype], bool] = can_pack
+    model: Backbone,
+    mode: SpeedMode,
+    packs: Callable[[torch.dtype], bool] = can_pack,
+    kernels: Callable[[], Kernels | None] = find,
 ) -> Backbone:
-    """Change a model in eval mode, in place, and return it; it cannot be trained or saved then.
+    """A model in eval mode made fast; the one that was given is used up. It cannot be trained.
 
     Args:
         model: in float32, where it is going to compute.
@@ -40,6 +48,8 @@ def accelerate(
             states alike. int8 multiplies int8 weights and states inside the blocks; embeddings,
             norms, attention and the scores of codes stay in float32.
         packs: whether this processor can multiply by packed weights; they are used where it can.
+        kernels: compiled code for the blocks in float32, used by a single thread; None = there is
+            none.
 
     Raises:
         ModelError: int8 elsewhere than on a CPU.
@@ -53,10 +63,23 @@ def accelerate(
             raise ModelError(f"int8 is for the CPU; choose bfloat16 or float32 on {device}")
         return _with_linear(model, Int8Linear)
     dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
+    if device.type == "cpu" and mode == "float32" and torch.get_num_threads() == 1:
+        native = _native(model, kernels())
+        if native is not None:
+            return native
     if device.type != "cpu" or not packs(dtype):
         return model.to(dtype)
     _fold_norms(model)
     return _with_linear(model.to(dtype), PackedLinear)
+
+
+def _native(model: Backbone, kernels: Kernels | None) -> Backbone | None:
+    """The model with compiled blocks, if there are any for it."""
+    if kernels is None:
+        return None
+    if isinstance(model, T5):
+        return native_t5(model, kernels)
+    return native_qwen(model, kernels) if isinstance(model, Qwen) else None
 
 
 def _with_linear(model: Backbone, kind: Callable[[nn.Linear], nn.Module]) -> Backbone:

@@ -79,5 +79,7 @@ say "installing the packages of requirements/$layer.lock"
 $pip install -qq --no-deps --require-hashes -r "requirements/$layer.lock"
 install_torch
 $pip install -qq --no-deps --require-hashes -r requirements/demo.lock
+say "compiling the processor code"
+.venv/bin/python -m model.kernels
 touch "$@"
 say "done"

@@ -28,4 +28,7 @@ project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 print(*project["optional-dependencies"]["loadtest"], sep="\n")' |
   lock loadtest - --constraints requirements/dev.lock
 lock ray pyproject.toml --extra ray --constraints requirements/dev.lock
+.venv/bin/python -c 'import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["optional-dependencies"]["kernels"], sep="\n")' | lock kernels - --no-deps
 lock demo requirements/demo.txt --no-deps

@@ -180,7 +180,7 @@ def test_a_cache_of_no_bytes_is_off() -> None:
 
 @pytest.mark.parametrize(
     ("config", "tokens", "biases", "rest"),
-    [(TINY, 6 + 6, 18, 16 + 2 * 2 * 2 * 8), (TINY_QWEN, 12 + 12 + 6, 36 + 18, 16 + 2)],
+    [(TINY, 6 + 6, 18, 16 + 2 * 2 * 2 * 16), (TINY_QWEN, 12 + 12 + 6, 36 + 18, 16 + 2)],
     ids=["t5: and the first step", "qwen: and the last state, and the next position"],
 )
 def test_padding_and_batch_mates_take_no_room(
@@ -198,7 +198,7 @@ def test_padding_and_batch_mates_take_no_room(
     read(pair, [long, short], 0.5)
 
     size = pair.stats().num_bytes - prompts.stats().num_bytes
-    assert size == 4 * (tokens * 2 * 2 * 8 + biases + rest) + 18 * (8 + 1)
+    assert size == 4 * (tokens * 2 * 2 * 16 + biases + rest) + 18 * (8 + 1)
 
 
 @BOTH

@@ -1,0 +1,112 @@
+/* Matrix products whose right side is stored in panels of as many columns as the registers hold.
+ *
+ * A tile of the result stays in registers while all of its depth is added up, one outer product
+ * after the other, so each number is a single chain of multiply-adds in ascending order.
+ */
+#ifndef STAMP_PRODUCTS_H
+#define STAMP_PRODUCTS_H
+
+#include "vectors.h"
+
+#define TALL 6 /* rows of a tile */
+#if LANES == 8
+#define WIDE 2 /* vectors of a tile's row: 16 registers hold 6 x 2 sums, 2 of b and one of a */
+#else
+#define WIDE 4
+#endif
+#define PANEL (WIDE * LANES)
+
+enum { SET = 0, ADD = 1, RELU = 2 }; /* ADD to what is there; RELU: negative results as 0 */
+
+/* A: number (row, k) at a[row * row_step + k * k_step]; B: row k at b + k * b_step. */
+INLINE void tile(int rows, int width, int depth, const float *a, ptrdiff_t row_step,
+                 ptrdiff_t k_step, const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_step,
+                 int how)
+{
+    vec sums[TALL][WIDE];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < width; j++)
+            sums[i][j] = how & ADD ? load(c + i * c_step + j * LANES) : (vec){0};
+    for (int k = 0; k < depth; k++, a += k_step, b += b_step) {
+        vec right[WIDE];
+#pragma GCC unroll 4
+        for (int j = 0; j < width; j++)
+            right[j] = load(b + j * LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            float left = a[i * row_step];
+#pragma GCC unroll 4
+            for (int j = 0; j < width; j++)
+                sums[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < width; j++) {
+            vec sum = sums[i][j];
+            store(c + i * c_step + j * LANES, how & RELU ? larger(sum, (vec){0}) : sum);
+        }
+}
+
+typedef void tile_of(int, const float *, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, float *,
+                     ptrdiff_t, int);
+
+#define TILE(rows, width)                                                                         \
+    static __attribute__((noinline)) void tile_##rows##_##width(                                  \
+        int depth, const float *a, ptrdiff_t row_step, ptrdiff_t k_step, const float *b,          \
+        ptrdiff_t b_step, float *c, ptrdiff_t c_step, int how)                                    \
+    {                                                                                             \
+        tile(rows, width, depth, a, row_step, k_step, b, b_step, c, c_step, how);                 \
+    }
+#define TILES(width)                                                                              \
+    TILE(1, width) TILE(2, width) TILE(3, width) TILE(4, width) TILE(5, width) TILE(6, width)
+#define NAMES(width)                                                                              \
+    {                                                                                             \
+        tile_1_##width, tile_2_##width, tile_3_##width, tile_4_##width, tile_5_##width,           \
+            tile_6_##width                                                                        \
+    }
+
+TILES(1)
+TILES(2)
+#if WIDE == 4
+TILES(3)
+TILES(4)
+static tile_of *const TILE_OF[WIDE][TALL] = {NAMES(1), NAMES(2), NAMES(3), NAMES(4)};
+#else
+static tile_of *const TILE_OF[WIDE][TALL] = {NAMES(1), NAMES(2)};
+#endif
+
+/* C (rows x columns, a multiple of LANES) = A (rows x depth) times B.
+ *
+ * B is in panels, one behind the other: PANEL columns, or what is left of them, of every row. With
+ * b_step given, B is a single panel with rows so far apart.
+ */
+static void product(int rows, int columns, int depth, const float *a, ptrdiff_t row_step,
+                    ptrdiff_t k_step, const float *b, ptrdiff_t b_step, float *c,
+                    ptrdiff_t c_step, int how)
+{
+    int tiles = (rows + TALL - 1) / TALL;
+    for (int column = 0; column < columns; column += PANEL) {
+        int width = columns - column < PANEL ? columns - column : PANEL;
+        const float *panel = b_step ? b + column : b + (size_t)column * depth;
+        for (int t = 0, row = 0; t < tiles; t++) {
+            int height = (rows - row) / (tiles - t);
+            TILE_OF[width / LANES - 1][height - 1](depth, a + row * row_step, row_step, k_step,
+                                                   panel, b_step ? b_step : width,
+                                                   c + row * c_step + column, c_step, how);
+            row += height;
+        }
+    }
+}
+
+/* `rows` rows of `inputs` numbers times a packed linear map -> rows of `outputs`, `step` apart. */
+static void linear(int rows, int inputs, int outputs, const float *from, const float *packed,
+                   float *to, ptrdiff_t step, int how)
+{
+    product(rows, outputs, inputs, from, inputs, 1, packed, 0, to, step, how);
+}
+
+#endif
