@@ -14,7 +14,6 @@ from benchmarks.trie_peers import Found
 from model.backbone import Backbone, Prompt, Step
 from model.beam_search import beam_search
 from model.config import T5Config
-from model.look_ahead import STEP_COST
 from model.sid_sort import distinct, sort_codes
 from model.tail import Tail
 from model.trie import SidTrie
@@ -99,7 +98,7 @@ class Replay(Backbone):
         return work
 
 
-def find(trie: SidTrie, model: Replay, step_cost: int = STEP_COST) -> Found:
+def find(trie: SidTrie, model: Replay, step_cost: int | None = None) -> Found:
     """The service's beam search, and the semantic IDs of what it found."""
     beams = beam_search(model, NO_HISTORY, trie, model.beam_width, step_cost=step_cost)
     return Found(trie.sids[beams.leaves].long(), beams.scores)

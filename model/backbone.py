@@ -16,6 +16,9 @@ from model.config import ModelConfig
 from model.pruning import Cut
 from model.semantic_id import NUM_SPECIAL_TOKENS, vocabulary_size
 
+STEP_COST = 32
+"""What one more pass costs where torch computes it, in rows that it could read instead."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -64,9 +67,15 @@ class Step:
 
 
 class Backbone(nn.Module, ABC):
-    """Token embedding and per-level output weights; subclasses read and decode."""
+    """Token embedding and per-level output weights; subclasses read and decode.
+
+    Attributes:
+        step_cost: what one more pass costs, in rows that it could read instead; -1 = less than
+            finding out what else to read.
+    """
 
     first_tokens: Tensor
+    step_cost: int = STEP_COST
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

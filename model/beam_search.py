@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt
 from model.candidates import Frontier, best, candidates_of
-from model.look_ahead import STEP_COST, LookAhead, look_ahead, num_leaves_ahead
+from model.look_ahead import LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
 from model.trie import SidTrie, Spread
@@ -46,7 +46,7 @@ def beam_search(
     rules: Rules = NO_RULES,
     *,
     host_reads: bool = True,
-    step_cost: int = STEP_COST,
+    step_cost: int | None = None,
 ) -> Beams:
     """Find each row's best leaves; exhaustively, if the beam is as wide as the trie.
 
@@ -57,8 +57,9 @@ def beam_search(
         beam_width: prefixes kept after every level; also the most leaves that can be found.
         rules: what each row may find.
         host_reads: on a CPU, look at how many leaves the beams have left; shapes depend on it.
-        step_cost: see `num_leaves_ahead`; -1 = a pass per level.
+        step_cost: see `num_leaves_ahead`; -1 = a pass per level, None = as the model says.
     """
+    step_cost = model.step_cost if step_cost is None else step_cost
     states, remembered = model.start(prompt)
     frontier, ahead = Frontier.root(len(states), states.device, rules.quota), None
     tail = Tail.begin(remembered, frontier.scores, _room(trie, len(states), beam_width))

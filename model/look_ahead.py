@@ -11,13 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from model.backbone import Backbone, Prompt
+from model.backbone import STEP_COST, Backbone, Prompt
 from model.candidates import Frontier
 from model.tail import Tail
 from model.trie import SidTrie, Spread, spread, together
-
-STEP_COST = 32
-"""What one more pass through the decoder costs, in rows that it could read instead."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def num_leaves_ahead(
         level: the next to predict.
         frontier: beams of the level above.
         host_reads: on a CPU, count the leaves; else take the most that so many nodes can have.
-        step_cost: rows that could be read in the time of one more pass.
+        step_cost: rows that could be read in the time of one more pass; -1 = never read ahead.
     """
     levels = trie.num_levels - level
     if levels < 2 or step_cost < 0:

@@ -57,6 +57,7 @@ class NativeQwen(Qwen):
         self.norm, self.text_embedding = model.norm, model.text_embedding
         self.register_buffer("prefix", model.prefix, persistent=False)
         self.native = _blocks(model, kernels)
+        self.step_cost = self.native.step_cost
         config = model.config
         longest = len(config.prefix_tokens) + config.max_history_items * config.tokens_per_item
         positions = torch.arange(longest + config.num_levels)

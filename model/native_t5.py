@@ -39,8 +39,10 @@ def to_native(model: T5, kernels: Kernels) -> T5 | None:
     plain = _tried(model)
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     model.add_module("encoder", NativeEncoder(model.encoder, kernels))
-    model.add_module("decoder", NativeDecoder(model.decoder, kernels))
+    decoder = NativeDecoder(model.decoder, kernels)
+    model.add_module("decoder", decoder)
     if torch.allclose(_tried(model), plain, rtol=TOLERANCE, atol=TOLERANCE):
+        model.step_cost = decoder.blocks.step_cost
         return model
     for name, part in parts.items():
         model.add_module(name, part)

@@ -17,18 +17,18 @@ lock() { # lock OUTPUT ARGUMENT...
     --output-file "$output" "$@"
 }
 
+of_extra() { # of_extra NAME: what an extra alone asks for, without what the service needs
+  .venv/bin/python -c 'import sys, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+print(*project["optional-dependencies"][sys.argv[1]], sep="\n")' "$1"
+}
+
 # The largest first: the others take their pins from it.
 lock dev pyproject.toml --extra train --extra bench --extra loadtest --extra dev
 unset UPGRADE
 lock runtime pyproject.toml --extra train --constraints requirements/dev.lock
 lock service pyproject.toml --constraints requirements/dev.lock
-# Of the load test the extra alone, without what the service needs.
-.venv/bin/python -c 'import tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print(*project["optional-dependencies"]["loadtest"], sep="\n")' |
-  lock loadtest - --constraints requirements/dev.lock
+of_extra loadtest | lock loadtest - --constraints requirements/dev.lock
+of_extra kernels | lock kernels - --no-deps
 lock ray pyproject.toml --extra ray --constraints requirements/dev.lock
-.venv/bin/python -c 'import tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-print(*project["optional-dependencies"]["kernels"], sep="\n")' | lock kernels - --no-deps
 lock demo requirements/demo.txt --no-deps

@@ -39,8 +39,8 @@ static size_t attention_scratch(int queries, int keys, int width)
 static void turn(const Head *head, float *to)
 {
     int columns = UP(head->queries);
-    for (int begin = 0; begin < columns; begin += PANEL) {
-        int panel = columns - begin < PANEL ? columns - begin : PANEL;
+    for (int begin = 0, panel; begin < columns; begin += panel) {
+        panel = panel_width(columns, begin);
         for (int column = 0; column < panel; column++) {
             const float *from = head->query + (begin + column) * head->query_step;
             int real = begin + column < head->queries;

@@ -7,6 +7,7 @@ outputs.
 
 import ctypes
 import functools
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,11 @@ KIND_OF = {"AVX512": "avx512", "AVX2": "avx2"}
 
 LETTERS = {"n": ctypes.c_int64, "p": ctypes.c_void_p, "x": ctypes.c_double}
 SIGNATURES: Mapping[str, tuple[str, type[ctypes.c_int] | None]] = {
-    "stamp_panel": ("", ctypes.c_int),
+    "stamp_wide": ("", ctypes.c_int),
     "stamp_lanes": ("", ctypes.c_int),
     "stamp_linear": ("nnnppp", None),
     "stamp_norm": ("nnxppp", None),
+    "stamp_attention": ("nnnnpppp", ctypes.c_int),
     "stamp_t5_encode": ("ppnnnpppnppp", ctypes.c_int),
     "stamp_t5_step": ("ppnpnnppnnpnpnppn", ctypes.c_int),
     "stamp_qwen_read": ("ppnnnppppnppp", ctypes.c_int),
@@ -50,7 +52,7 @@ class Kernels:
             function = getattr(self._library, name)
             function.argtypes = [LETTERS[letter] for letter in letters]
             function.restype = result
-        self.panel = int(self._library.stamp_panel())
+        self.wide = int(self._library.stamp_wide())
         self.lanes = int(self._library.stamp_lanes())
 
     def fits(self, *widths: int) -> bool:
@@ -59,7 +61,12 @@ class Kernels:
 
     def pack(self, weight: Tensor) -> Tensor:
         """(outputs, inputs) weights of a linear map -> the same numbers in panels of outputs."""
-        panels = [panel.T.flatten() for panel in torch.split(weight.detach().float(), self.panel)]
+        panels, rest = [], weight.detach().float()
+        while len(rest):
+            vectors = len(rest) // self.lanes
+            width = vectors // -(-vectors // self.wide) * self.lanes  # panel_width of products.h
+            panels.append(rest[:width].T.flatten())
+            rest = rest[width:]
         return torch.cat(panels)
 
     def blocks(self, shape: Shape, weights: Sequence[Mapping[str, Tensor]]) -> Blocks:
@@ -89,6 +96,19 @@ class Kernels:
             *(states.numel() // width, width, epsilon),
             *(states.data_ptr(), weight.data_ptr(), found.data_ptr()),
         )
+        return found
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Softmax attention without scale: (..., queries, width) over (..., keys, width)."""
+        *heads, queries, width = query.shape
+        query, key, value = (each.contiguous() for each in (query, key, value))
+        found = torch.empty_like(query)
+        failed = self._library.stamp_attention(
+            *(math.prod(heads), queries, key.shape[-2], width),
+            *(query.data_ptr(), key.data_ptr(), value.data_ptr(), found.data_ptr()),
+        )
+        if failed:
+            raise MemoryError
         return found
 
     def t5_encode(

@@ -8,13 +8,13 @@
 
 #include "vectors.h"
 
-#define TALL 6 /* rows of a tile */
+#define TALL 6   /* rows of a tile */
+#define AHEAD 32 /* rows of b that are fetched in advance: weights come from far away */
 #if LANES == 8
 #define WIDE 2 /* vectors of a tile's row: 16 registers hold 6 x 2 sums, 2 of b and one of a */
 #else
 #define WIDE 4
 #endif
-#define PANEL (WIDE * LANES)
 
 enum { SET = 0, ADD = 1, RELU = 2 }; /* ADD to what is there; RELU: negative results as 0 */
 
@@ -32,8 +32,10 @@ INLINE void tile(int rows, int width, int depth, const float *a, ptrdiff_t row_s
     for (int k = 0; k < depth; k++, a += k_step, b += b_step) {
         vec right[WIDE];
 #pragma GCC unroll 4
-        for (int j = 0; j < width; j++)
+        for (int j = 0; j < width; j++) {
             right[j] = load(b + j * LANES);
+            __builtin_prefetch(b + AHEAD * b_step + j * LANES);
+        }
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
             float left = a[i * row_step];
@@ -79,18 +81,25 @@ static tile_of *const TILE_OF[WIDE][TALL] = {NAMES(1), NAMES(2), NAMES(3), NAMES
 static tile_of *const TILE_OF[WIDE][TALL] = {NAMES(1), NAMES(2)};
 #endif
 
+/* How wide the panel is that begins at a column: all of them are nearly alike. */
+INLINE int panel_width(int columns, int column)
+{
+    int vectors = (columns - column) / LANES;
+    return vectors / ((vectors + WIDE - 1) / WIDE) * LANES;
+}
+
 /* C (rows x columns, a multiple of LANES) = A (rows x depth) times B.
  *
- * B is in panels, one behind the other: PANEL columns, or what is left of them, of every row. With
- * b_step given, B is a single panel with rows so far apart.
+ * B is in panels, one behind the other, with all rows of one before the next begins. With b_step
+ * given, its rows are whole instead, and so far apart.
  */
 static void product(int rows, int columns, int depth, const float *a, ptrdiff_t row_step,
                     ptrdiff_t k_step, const float *b, ptrdiff_t b_step, float *c,
                     ptrdiff_t c_step, int how)
 {
     int tiles = (rows + TALL - 1) / TALL;
-    for (int column = 0; column < columns; column += PANEL) {
-        int width = columns - column < PANEL ? columns - column : PANEL;
+    for (int column = 0, width; column < columns; column += width) {
+        width = panel_width(columns, column);
         const float *panel = b_step ? b + column : b + (size_t)column * depth;
         for (int t = 0, row = 0; t < tiles; t++) {
             int height = (rows - row) / (tiles - t);

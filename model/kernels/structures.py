@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+CACHED_BYTES = 2**25
+"""Weights of a model that stay in the last cache of a server processor."""
+STREAMED_COST = 8
+
 WEIGHTS = (
     *("query", "query_bias", "query_norm", "key_value", "key_value_bias", "key_norm", "out"),
     *("cross_query", "cross_out"),
@@ -56,6 +60,16 @@ class Blocks:
     shape: Shape
     pointers: ctypes.Array[Block]
     weights: Sequence[Mapping[str, Tensor]]
+
+    @property
+    def step_cost(self) -> int:
+        """Of a pass through them, as `Backbone.step_cost`; what streams from memory costs more."""
+        num_bytes = sum(
+            tensor.numel() * tensor.element_size()
+            for block in self.weights
+            for tensor in block.values()
+        )
+        return STREAMED_COST if num_bytes > CACHED_BYTES else -1
 
     @property
     def addresses(self) -> tuple[int, int]:

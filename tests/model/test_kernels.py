@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from model.backbone import Backbone
 from model.config import PruningConfig, QwenConfig, T5Config
@@ -85,6 +86,21 @@ def test_a_product_is_the_product(rows: int, inputs: int, lanes: int) -> None:
     found = kernels().linear(states, kernels().pack(weight), outputs)
 
     torch.testing.assert_close(found, states @ weight.T, rtol=1e-5, atol=2e-5)
+
+
+@needs_kernels
+@given(queries=st.integers(1, 70), keys=st.integers(1, 70), scale=st.sampled_from([0.0, 1.0, 9.0]))
+@torch.inference_mode()
+def test_attention_is_attention(queries: int, keys: int, scale: float) -> None:
+    """Of any number of queries and keys, also where one key has nearly all of the weight."""
+    width = 2 * kernels().lanes
+    query, key = drawn(2, 3, queries, width) * scale, drawn(2, 3, keys, width, seed=1)
+    value = drawn(2, 3, keys, width, seed=2)
+
+    found = kernels().attention(query, key, value)
+
+    expected = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=3e-5)
 
 
 @needs_kernels
@@ -221,7 +237,7 @@ def test_it_compiles_once_and_forgets_what_older_files_made(tmp_path: Path) -> N
     assert paths == again
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     found = Kernels(library_path(kernels().kind, tmp_path), kernels().kind)
-    assert (found.lanes, found.panel) == (kernels().lanes, kernels().panel)
+    assert (found.lanes, found.wide) == (kernels().lanes, kernels().wide)
 
 
 def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
