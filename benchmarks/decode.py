@@ -20,13 +20,15 @@ from benchmarks.decode_report import show, write_record
 from benchmarks.decode_result import AllOn, Comparison, Result, cell_name
 from benchmarks.decode_workload import Case, Searcher, Speed, check_same, new_case, ours, overlap
 from benchmarks.roofline import Roofline, roofline
+from model.kernels.library import find
+from model.speed import kernels_of
 from training.cost import interleaved, settle
 from training.environment import environment
 
 LONG_ITEMS = 100
 BEST = 10  # of a ranking, for drift
 PLAIN = Speed()
-FAST = Speed(dtype="bfloat16", ratio=1 / 3)
+FAST = Speed(ratio=1 / 3)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def drift(case: Case, speed: Speed, rows: int) -> dict[str, float]:
     batch = case.batch(rows, seed=1)
     expected = ours(case, PLAIN).ranking(batch, BEST)
     settings = {
-        speed.dtype: replace(speed, ratio=1.0),
+        "bfloat16": replace(speed, dtype="bfloat16", ratio=1.0),
         f"ratio {speed.ratio:.2f}": replace(speed, dtype="float32"),
         "all_on": speed,
     }
@@ -132,14 +134,18 @@ def drift(case: Case, speed: Speed, rows: int) -> dict[str, float]:
 
 
 def all_on(case: Case, speed: Speed, effort: Effort) -> AllOn:
-    """Long histories with every setting that saves time."""
-    found = compare(case, Transformers.of(case), effort.long_cells, speed, effort)
-    return AllOn(speed, found, drift(case, speed, effort.drift_rows))
+    """Long histories with every setting that saves time; the headline in bfloat16 as well."""
+    peer = Transformers.of(case)
+    found = compare(case, peer, effort.long_cells, speed, effort)
+    rounded = replace(speed, dtype="bfloat16")
+    in_bfloat16 = compare(case, peer, effort.long_cells[:1], rounded, effort)
+    return AllOn(speed, found, in_bfloat16, drift(case, speed, effort.drift_rows))
 
 
 def rooflines(case: Case, effort: Effort) -> dict[str, Roofline]:
-    """Our plain search beside its products."""
-    mine = ours(case, PLAIN)
+    """Our plain search beside its products; torch's form of it makes the same passes."""
+    mine, by_torch = ours(case, PLAIN), ours(case, replace(PLAIN, own_kernels=False))
+    by_torch.case.model.step_cost = mine.case.model.step_cost
     found = {}
     for rows, beams in effort.roofline_cells:
         batch = case.batch(rows)
@@ -147,6 +153,8 @@ def rooflines(case: Case, effort: Effort) -> dict[str, Roofline]:
             lambda batch=batch, beams=beams: mine.search(batch, beams),  # type: ignore[misc]
             effort.budget_s / 2,
             effort.min_rounds,
+            by_torch=lambda batch=batch, beams=beams: by_torch.search(batch, beams),  # type: ignore[misc]
+            kernels=find(),
         )
     return found
 
@@ -173,6 +181,7 @@ def measure(short: Case, long: Case, speed: Speed, effort: Effort, arguments: li
         roofline=rooflines(short, effort),
         skipped=skipped,
         peers=_versions(),
+        kernels=kernels_of(ours(short, PLAIN).case.model),
         left_out=effort.left_out,
         quick=effort is QUICK,
         environment=found_in,

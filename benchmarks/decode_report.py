@@ -47,6 +47,8 @@ def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
         how = f"{speed.dtype}, ratio {speed.ratio:.2f}{', compiled' if speed.compiled else ''}"
         title = f"all_on: ours {how}; transformers float32, all tokens"
         yield title, COMPARED, _compared(result.all_on.comparisons)
+        title = "The same, ours in bfloat16 by torch"
+        yield title, COMPARED, _compared(result.all_on.in_bfloat16)
         drift = [[name, f"{share:.1%}"] for name, share in result.all_on.drift.items()]
         yield "Best ten that remain, untrained weights", ["changed", "of ten"], drift
     if result.vs_cornac is not None:
@@ -96,6 +98,7 @@ def _remarks(result: Result) -> list[str]:
     lines = [f"{peer} skipped: {how}" for peer, how in result.skipped.items()]
     if result.left_out:
         lines.append(f"Left out: {result.left_out}.")
+    lines.append(f"Our blocks in float32 are computed by: {result.kernels}.")
     lines.append(
         f"{where['date']}, commit {where['commit']}, `{where['command']}`; {where['cpu']}, "
         f"{where['cores']} cores, {where['memory_gb']} GB, {where['torch_threads']} torch thread, "

@@ -55,18 +55,23 @@ class AllOn:
     Args:
         speed: the settings.
         comparisons: by rows and beams; the first is the headline.
+        in_bfloat16: the headline, computed by torch in bfloat16.
         drift: by what was changed, the share of the best ten that our search finds in float32
             without pruning.
     """
 
     speed: Speed
     comparisons: list[Comparison]
+    in_bfloat16: list[Comparison]
     drift: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Result:
-    """Everything; a peer that is not installed has None, and `skipped` says what would bring it."""
+    """Everything; a peer that is not installed has None, and `skipped` says what would bring it.
+
+    `kernels` is what computes our blocks in float32: see `model.speed.kernels_of`.
+    """
 
     vs_transformers: list[Comparison] | None
     all_on: AllOn | None
@@ -74,6 +79,7 @@ class Result:
     roofline: dict[str, Roofline]
     skipped: dict[str, str]
     peers: dict[str, str]
+    kernels: str
     left_out: str
     quick: bool
     environment: Environment
@@ -103,6 +109,7 @@ class Result:
             "roofline": {name: asdict(each) for name, each in self.roofline.items()},
             "drift": self.all_on.drift if self.all_on else None,
             "all_on": asdict(self.all_on.speed) if self.all_on else None,
+            "all_on_in_bfloat16": self.all_on.in_bfloat16[0].speedup if self.all_on else None,
             "targets": TARGETS,
             "reached": self.reached(),
             "transformers_cells": [asdict(each) | {"speedup": each.speedup} for each in theirs],
@@ -111,6 +118,7 @@ class Result:
             ],
             "skipped": self.skipped,
             "peers": self.peers,
+            "kernels": self.kernels,
             "quick": self.quick,
             "left_out": self.left_out,
             "environment": self.environment,

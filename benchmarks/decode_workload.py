@@ -16,6 +16,7 @@ from model.beam_search import Beams, beam_search
 from model.config import PruningConfig, T5Config
 from model.decoder import DecoderBlock
 from model.encoder import EncoderBlock
+from model.kernels.library import find
 from model.semantic_id import BOS, SidTable
 from model.speed import accelerate
 from model.t5 import T5
@@ -86,11 +87,13 @@ class Speed:
         dtype: of the weights and states; scores are summed in float32 all the same.
         ratio: share of the history's tokens that is kept after the pruned block; 1 = all.
         compiled: translate encoder and decoder step to machine code first, which takes minutes.
+        own_kernels: float32 blocks by our compiled code, where there is any.
     """
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     ratio: float = 1.0
     compiled: bool = False
+    own_kernels: bool = True
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,10 @@ def ours(case: Case, speed: Speed) -> Ours:
         decoder.start = torch.compile(decoder.start, dynamic=False)  # type: ignore[method-assign]
         decoder.step = torch.compile(decoder.step, dynamic=False)  # type: ignore[method-assign]
     else:
-        accelerate(model, speed.dtype)
+        kernels = find() if speed.own_kernels else None
+        accelerated = accelerate(model, speed.dtype, kernels=lambda: kernels)
+        assert isinstance(accelerated, T5)
+        model = accelerated
     return Ours(Case(model, case.table), speed.ratio)
 
 

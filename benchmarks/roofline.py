@@ -1,8 +1,9 @@
 """How much of a search is matrix products, at the rate this machine does them alone.
 
-Every product that a search dispatches is done again on its own: the same operation, shapes, layout
-and type, on operands that are still in the cache. Their sum is what the search would take if all
-else cost nothing; attention counts as a product, its softmax included.
+Every product that a search makes torch do is done again on its own: the same operation, shapes,
+layout and type, on operands that are still in the cache; and by our compiled code, where there is
+any. The faster of the two is the machine's rate for it. Their sum is what the search would take if
+all else cost nothing; attention counts as a product, its softmax included.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from model.kernels.library import Kernels
 from training.cost import interleaved
 
 ATTENTION = ("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
@@ -49,18 +51,31 @@ class Product:
         operation: which.
         arguments: by place, tensors as Specs; packed weights as they are.
         named: by name.
+        outputs: numbers in a row of the result.
         flops: two per multiply-add.
     """
 
     operation: Operation
     arguments: tuple[Any, ...]
     named: tuple[tuple[str, Any], ...]
+    outputs: int
     flops: int
 
     @property
     def name(self) -> str:
         """Such as mm."""
         return str(self.operation.overloadpacket.__name__)
+
+    def compiled(self, kernels: Kernels) -> Callable[[], object] | None:
+        """The same by compiled code, on operands of its own; None if it has no such product."""
+        if self.name in ATTENTION:
+            query, key, value = (each.fresh() for each in self.arguments[:3])
+            return lambda: kernels.attention(query, key, value)
+        if self.name not in (PACKED, "linear", "mm") or not kernels.fits(self.outputs):
+            return None
+        states = torch.randn(self.arguments[0].shape)
+        packed = kernels.pack(torch.randn(self.outputs, states.shape[-1]))
+        return lambda: kernels.linear(states, packed, self.outputs)
 
     def work(self) -> Callable[[], object]:
         """Do it once, on operands of its own."""
@@ -89,8 +104,11 @@ class ProductWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in PRODUCTS:
             arguments, named = tree_map_only(Tensor, _spec, (args, kwargs or {}))
             arguments = tuple(tuple(a) if isinstance(a, list) else a for a in arguments)
-            flops = _flops(name, args, result)
-            self.seen[Product(func, arguments, tuple(named.items()), flops)] += 1
+            first: Any = result[0] if isinstance(result, tuple) else result
+            product = Product(
+                func, arguments, tuple(named.items()), first.shape[-1], _flops(name, args, result)
+            )
+            self.seen[product] += 1
         return result
 
 
@@ -120,31 +138,55 @@ class Roofline:
 
 
 @torch.inference_mode()
-def roofline(search: Callable[[], object], budget_s: float, min_rounds: int = 3) -> Roofline:
-    """Time a search and its products in interleaved rounds."""
+def roofline(
+    search: Callable[[], object],
+    budget_s: float,
+    min_rounds: int = 3,
+    *,
+    by_torch: Callable[[], object] | None = None,
+    kernels: Kernels | None = None,
+) -> Roofline:
+    """Time a search and its products in interleaved rounds.
+
+    Args:
+        search: to time.
+        budget_s: for all of it.
+        min_rounds: however long they take.
+        by_torch: the same search with all of its products done by torch, to see them; None = it is.
+        kernels: compiled code that may do them faster.
+    """
     with ProductWatcher() as watcher:
-        search()
-    works: dict[Product | None, Callable[[], object]] = {None: search}
-    repeats: dict[Product, int] = {}
+        (by_torch or search)()
+    works: dict[tuple[Product, str] | None, Callable[[], object]] = {None: search}
+    repeats: dict[tuple[Product, str], int] = {}
     for product in watcher.seen:
-        once = product.work()
-        alone = interleaved({0: once}, 0)[0].least_s
-        repeats[product] = max(1, math.ceil(LEAST_S / max(alone, 1e-6)))
-        works[product] = _repeated(once, repeats[product])
+        ways = {"torch": product.work()}
+        if kernels is not None and (compiled := product.compiled(kernels)) is not None:
+            ways["compiled"] = compiled
+        for way, once in ways.items():
+            alone = interleaved({0: once}, 0)[0].least_s
+            repeats[product, way] = max(1, math.ceil(LEAST_S / max(alone, 1e-6)))
+            works[product, way] = _repeated(once, repeats[product, way])
     found = interleaved(works, budget_s, min_rounds)
-    seconds = {
-        product: times * found[product].least_s / repeats[product]
-        for product, times in watcher.seen.items()
-    }
-    search_s, products_s = found[None].least_s, sum(seconds.values())
-    flop = sum(product.flops * times for product, times in watcher.seen.items())
+    seconds = dict.fromkeys(watcher.seen, math.inf)
+    for (product, way), times in repeats.items():
+        once_s = found[product, way].least_s / times
+        seconds[product] = min(seconds[product], watcher.seen[product] * once_s)
+    return _summed(found[None].least_s, watcher.seen, seconds)
+
+
+def _summed(
+    search_s: float, seen: Mapping[Product, int], seconds: Mapping[Product, float]
+) -> Roofline:
+    products_s = sum(seconds.values())
+    flop = sum(product.flops * times for product, times in seen.items())
     attention_s = sum(s for product, s in seconds.items() if product.name in ATTENTION)
     return Roofline(
         search_ms=1e3 * search_s,
         products_ms=1e3 * products_s,
         attention_ms=1e3 * attention_s,
         share=round(products_s / search_s, 4),
-        num_products=watcher.seen.total(),
+        num_products=sum(seen.values()),
         gflop=flop / 1e9,
         search_gflops=round(flop / 1e9 / search_s, 2),
         product_gflops=round(flop / 1e9 / products_s, 2),

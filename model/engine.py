@@ -26,7 +26,7 @@ from model.queries import Answer, Query, RankedItem, Shape
 from model.rehearsal import Timing, rehearse, scenes
 from model.row_rules import rules_of
 from model.semantic_id import SidTable
-from model.speed import SpeedMode, accelerate
+from model.speed import SpeedMode, accelerate, kernels_of
 from model.trie import SidTrie
 
 __all__ = ["Answer", "Engine", "Query", "RankedItem", "Shape"]
@@ -155,6 +155,11 @@ class Engine:
             batch = [queries[place] for place in places]
             answers.update(zip(places, self._answer(shape, batch), strict=True))
         return [answers[place] for place in range(len(queries))]
+
+    @property
+    def kernels(self) -> str:
+        """What computes the blocks: a kind of compiled code, such as avx512, or torch."""
+        return kernels_of(self.model)
 
     @property
     def sids(self) -> SidTable:

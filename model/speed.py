@@ -13,7 +13,9 @@ from model.backbone import Backbone
 from model.errors import ModelError
 from model.kernels.library import Kernels, find
 from model.layers import RelativePositionBias
+from model.native_qwen import NativeQwen
 from model.native_qwen import to_native as native_qwen
+from model.native_t5 import NativeEncoder
 from model.native_t5 import to_native as native_t5
 from model.packed import FoldedNorm, PackedLinear, can_pack
 from model.qwen import Qwen
@@ -71,6 +73,14 @@ def accelerate(
         return model.to(dtype)
     _fold_norms(model)
     return _with_linear(model.to(dtype), PackedLinear)
+
+
+def kernels_of(model: Backbone) -> str:
+    """What computes the blocks: a kind of compiled code, such as avx512, or torch."""
+    for part in model.modules():
+        if isinstance(part, NativeQwen | NativeEncoder):
+            return part.kernels.kind
+    return "torch"
 
 
 def _native(model: Backbone, kernels: Kernels | None) -> Backbone | None:

@@ -208,6 +208,7 @@ async def info(models: ModelsDep, settings: SettingsDep) -> Info:
         retention_ratios=list(engine.retention_ratios),
         device=settings.device,
         dtype=settings.dtype,
+        kernels=engine.kernels,
     )
     limits = Limits(
         max_limit=MAX_LIMIT,

@@ -238,6 +238,10 @@ class ModelInfo(ModelVersion):
     retention_ratios: list[float] = Field(description="Those a request may ask for; 1 keeps all.")
     device: str
     dtype: str
+    kernels: str = Field(
+        description="What computes the model's blocks: compiled code for a kind of processor, "
+        "such as avx512, or torch."
+    )
 
 
 class Info(BaseModel):

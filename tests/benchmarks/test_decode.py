@@ -27,7 +27,7 @@ from benchmarks.decode_workload import (
 from benchmarks.roofline import ProductWatcher, roofline
 from model.config import T5Config
 
-TINY = T5Config(codebook_sizes=(9, 8, 7), d_model=16, num_heads=2, d_kv=8, d_ff=32)
+TINY = T5Config(codebook_sizes=(9, 8, 7), d_model=16, num_heads=2, d_kv=16, d_ff=32)
 TINY_EFFORT = Effort(
     cells=[(1, 3), (2, 10)],
     long_cells=[(1, 3)],
