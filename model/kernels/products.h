@@ -9,7 +9,8 @@
 #include "vectors.h"
 
 #define TALL 6   /* rows of a tile */
-#define AHEAD 32 /* rows of b that are fetched in advance: weights come from far away */
+#define AHEAD 32 /* rows of b that are fetched in advance */
+#define LINE 16  /* floats of a line of the cache */
 #if LANES == 8
 #define WIDE 2 /* vectors of a tile's row: 16 registers hold 6 x 2 sums, 2 of b and one of a */
 #else
@@ -18,24 +19,32 @@
 
 enum { SET = 0, ADD = 1, RELU = 2 }; /* ADD to what is there; RELU: negative results as 0 */
 
-/* A: number (row, k) at a[row * row_step + k * k_step]; B: row k at b + k * b_step. */
+/* A: number (row, k) at a[row * row_step + k * k_step]; B: row k at b + k * b_step.
+ *
+ * Weights come from far away: for every k, `lines` (0 to 4) lines of the cache are fetched that will
+ * be needed later, from `next` on.
+ */
 INLINE void tile(int rows, int width, int depth, const float *a, ptrdiff_t row_step,
                  ptrdiff_t k_step, const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_step,
-                 int how)
+                 int how, const float *next, int lines)
 {
+    ptrdiff_t second = lines > 1 ? LINE : 0, third = lines > 2 ? 2 * LINE : 0;
+    ptrdiff_t fourth = lines > 3 ? 3 * LINE : 0;
     vec sums[TALL][WIDE];
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < width; j++)
             sums[i][j] = how & ADD ? load(c + i * c_step + j * LANES) : (vec){0};
-    for (int k = 0; k < depth; k++, a += k_step, b += b_step) {
+    for (int k = 0; k < depth; k++, a += k_step, b += b_step, next += lines * LINE) {
         vec right[WIDE];
+        __builtin_prefetch(next);
+        __builtin_prefetch(next + second);
+        __builtin_prefetch(next + third);
+        __builtin_prefetch(next + fourth);
 #pragma GCC unroll 4
-        for (int j = 0; j < width; j++) {
+        for (int j = 0; j < width; j++)
             right[j] = load(b + j * LANES);
-            __builtin_prefetch(b + AHEAD * b_step + j * LANES);
-        }
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
             float left = a[i * row_step];
@@ -54,14 +63,14 @@ INLINE void tile(int rows, int width, int depth, const float *a, ptrdiff_t row_s
 }
 
 typedef void tile_of(int, const float *, ptrdiff_t, ptrdiff_t, const float *, ptrdiff_t, float *,
-                     ptrdiff_t, int);
+                     ptrdiff_t, int, const float *, int);
 
 #define TILE(rows, width)                                                                         \
     static __attribute__((noinline)) void tile_##rows##_##width(                                  \
         int depth, const float *a, ptrdiff_t row_step, ptrdiff_t k_step, const float *b,          \
-        ptrdiff_t b_step, float *c, ptrdiff_t c_step, int how)                                    \
+        ptrdiff_t b_step, float *c, ptrdiff_t c_step, int how, const float *next, int lines)      \
     {                                                                                             \
-        tile(rows, width, depth, a, row_step, k_step, b, b_step, c, c_step, how);                 \
+        tile(rows, width, depth, a, row_step, k_step, b, b_step, c, c_step, how, next, lines);    \
     }
 #define TILES(width)                                                                              \
     TILE(1, width) TILE(2, width) TILE(3, width) TILE(4, width) TILE(5, width) TILE(6, width)
@@ -88,6 +97,23 @@ INLINE int panel_width(int columns, int column)
     return vectors / ((vectors + WIDE - 1) / WIDE) * LANES;
 }
 
+typedef struct {
+    const float *next;
+    int lines;      /* for every k of a tile */
+    ptrdiff_t step; /* from a tile to the next */
+} Fetch;
+
+/* A few tiles fetch what they need themselves, a little ahead. More of them share the work of
+ * fetching the next panel, so that it comes while this one is multiplied. */
+INLINE Fetch fetch_for(const float *panel, int width, int depth, int tiles)
+{
+    int lines = (width + LINE - 1) / LINE;
+    if (tiles < 3)
+        return (Fetch){panel + AHEAD * width, lines, 0};
+    lines = (lines + tiles - 1) / tiles;
+    return (Fetch){panel + (size_t)width * depth, lines, (ptrdiff_t)depth * lines * LINE};
+}
+
 /* C (rows x columns, a multiple of LANES) = A (rows x depth) times B.
  *
  * B is in panels, one behind the other, with all rows of one before the next begins. With b_step
@@ -101,12 +127,15 @@ static void product(int rows, int columns, int depth, const float *a, ptrdiff_t 
     for (int column = 0, width; column < columns; column += width) {
         width = panel_width(columns, column);
         const float *panel = b_step ? b + column : b + (size_t)column * depth;
+        Fetch fetch = b_step ? (Fetch){panel, 0, 0} : fetch_for(panel, width, depth, tiles);
         for (int t = 0, row = 0; t < tiles; t++) {
             int height = (rows - row) / (tiles - t);
             TILE_OF[width / LANES - 1][height - 1](depth, a + row * row_step, row_step, k_step,
                                                    panel, b_step ? b_step : width,
-                                                   c + row * c_step + column, c_step, how);
+                                                   c + row * c_step + column, c_step, how,
+                                                   fetch.next, fetch.lines);
             row += height;
+            fetch.next += fetch.step;
         }
     }
 }

@@ -11,7 +11,7 @@ from torch import Tensor
 
 CACHED_BYTES = 2**25
 """Weights of a model that stay in the last cache of a server processor."""
-STREAMED_COST = 8
+STREAMED_COST = 12
 
 WEIGHTS = (
     *("query", "query_bias", "query_norm", "key_value", "key_value_bias", "key_norm", "out"),
