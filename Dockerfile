@@ -68,8 +68,7 @@ FROM build AS compiler
 COPY requirements/kernels.lock requirements/
 RUN python -m pip --python .venv/bin/python install --no-deps --require-hashes -r requirements/kernels.lock
 WORKDIR /code
-COPY model/__init__.py model/__init__.py
-COPY model/kernels model/kernels
+COPY model model
 RUN HOME=/tmp/compiler /app/.venv/bin/python -m model.kernels /app/.venv/bin/python -m ziglang cc
 
 FROM base AS code

@@ -1,16 +1,15 @@
 """What reading forced codes in one pass saves: python -m benchmarks.look_ahead SIDS [--json].
 
 SIDS is a table of published semantic IDs (.tsv, .csv, with an item_id and a column per code), e.g.
-of Amazon Beauty, whose last codes are mostly certain once the first ones are known. An untrained T5
-decodes over it, a pass per level and with leaves read ahead; the answers must agree. How many
+of Amazon Beauty, whose last codes are mostly certain once the first ones are known. An untrained
+model decodes over it, a pass per level and with leaves read ahead; the answers must agree. How many
 leaves are left below the beams differs: several batches are measured. What decides is how much a
-pass costs beside the rows in it. So there are three engines: TIGER's shape, computed by torch and
-by compiled code, and a model whose weights come from memory for each pass.
+pass costs beside the rows in it. So there are three engines: TIGER's T5, computed by torch and by
+compiled code, and a model whose weights come from memory for each pass.
 """
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from benchmarks.workload import SHAPES
 from model.backbone import STEP_COST, Backbone
 from model.beam_search import Beams, beam_search
 from model.bundle import new_model
-from model.config import T5Config
+from model.config import QwenConfig, T5Config, parse_model_config
 from model.errors import ModelError
 from model.kernels.library import Kernels, find
 from model.semantic_id import SidTable
@@ -43,8 +42,18 @@ CELLS = tuple((rows, beams) for rows in (1, 8) for beams in (3, 5, 10, 20, 50))
 LARGE_CELLS = ((1, 3), (1, 5), (1, 10))
 TARGET = 0.15
 """Share of the decoding time."""
-LARGE = {"d_model": 768, "num_heads": 12, "d_ff": 3072, "num_layers": 1, "num_decoder_layers": 8}
-"""Its decoder's 300 MB are more than a cache holds; its encoder does not matter here."""
+LARGE = QwenConfig(
+    codebook_sizes=(1,),
+    max_history_items=HISTORY_ITEMS,
+    d_model=1024,
+    num_heads=16,
+    num_kv_heads=8,
+    d_kv=128,
+    d_ff=3072,
+    num_layers=8,
+    pruning=None,
+)
+"""Of Qwen3-0.6B's width, and more than a cache holds: 500 MB."""
 
 
 @dataclass(frozen=True)
@@ -81,25 +90,24 @@ def same(one: Beams, other: Beams) -> bool:
     return torch.equal(one.leaves, other.leaves) and torch.allclose(one.scores, other.scores, 1e-4)
 
 
-def untrained(table: SidTable, changes: Mapping[str, int], kernels: Kernels | None) -> Backbone:
-    """A T5 of TIGER's shape but for the changes, for these semantic IDs, as it serves."""
-    shape: dict[str, object] = SHAPES["t5"].model_dump() | {
-        "codebook_sizes": table.codebook_sizes,
-        "max_history_items": HISTORY_ITEMS,
-        "pruning": None,
-    }
+def untrained(table: SidTable, config: T5Config | QwenConfig, kernels: Kernels | None) -> Backbone:
+    """A model of this shape for these semantic IDs, as it serves."""
+    fields = config.model_dump() | {"codebook_sizes": table.codebook_sizes}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = new_model(T5Config.model_validate({**shape, **changes})).eval()
+        model = new_model(parse_model_config(fields)).eval().requires_grad_(requires_grad=False)
         return accelerate(model, "float32", kernels=lambda: kernels)
 
 
 def engines(table: SidTable) -> dict[str, Backbone]:
     """By name; without compiled code, torch computes all of them."""
-    found = {"torch": untrained(table, {}, None)}
+    tiger = SHAPES["t5"].model_copy(
+        update={"max_history_items": HISTORY_ITEMS, "pruning": None, "dropout": 0.0}
+    )
+    found = {"torch": untrained(table, tiger, None)}
     kernels = find()
     if kernels is not None:
-        found["compiled"] = untrained(table, {}, kernels)
+        found["compiled"] = untrained(table, tiger, kernels)
     found["large"] = untrained(table, LARGE, kernels)
     return found
 

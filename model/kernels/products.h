@@ -97,21 +97,14 @@ INLINE int panel_width(int columns, int column)
     return vectors / ((vectors + WIDE - 1) / WIDE) * LANES;
 }
 
-typedef struct {
-    const float *next;
-    int lines;      /* for every k of a tile */
-    ptrdiff_t step; /* from a tile to the next */
-} Fetch;
-
-/* A few tiles fetch what they need themselves, a little ahead. More of them share the work of
- * fetching the next panel, so that it comes while this one is multiplied. */
-INLINE Fetch fetch_for(const float *panel, int width, int depth, int tiles)
+/* Where tile `t` of a panel fetches from, and how many lines for every k. The first fetches what it
+ * needs itself, a little ahead; each of the others a part of the next panel, so that weights go on
+ * coming while those that are there are multiplied. */
+INLINE const float *fetch_for(const float *panel, int width, int depth, int t, int *lines)
 {
-    int lines = (width + LINE - 1) / LINE;
-    if (tiles < 3)
-        return (Fetch){panel + AHEAD * width, lines, 0};
-    lines = (lines + tiles - 1) / tiles;
-    return (Fetch){panel + (size_t)width * depth, lines, (ptrdiff_t)depth * lines * LINE};
+    int all_lines = (width + LINE - 1) / LINE;
+    *lines = t == 0 ? all_lines : t <= all_lines;
+    return t == 0 ? panel + AHEAD * width : panel + (size_t)(width + (t - 1) * LINE) * depth;
 }
 
 /* C (rows x columns, a multiple of LANES) = A (rows x depth) times B.
@@ -127,15 +120,14 @@ static void product(int rows, int columns, int depth, const float *a, ptrdiff_t 
     for (int column = 0, width; column < columns; column += width) {
         width = panel_width(columns, column);
         const float *panel = b_step ? b + column : b + (size_t)column * depth;
-        Fetch fetch = b_step ? (Fetch){panel, 0, 0} : fetch_for(panel, width, depth, tiles);
         for (int t = 0, row = 0; t < tiles; t++) {
-            int height = (rows - row) / (tiles - t);
+            int height = (rows - row) / (tiles - t), lines = 0;
+            const float *next = b_step ? panel : fetch_for(panel, width, depth, t, &lines);
             TILE_OF[width / LANES - 1][height - 1](depth, a + row * row_step, row_step, k_step,
                                                    panel, b_step ? b_step : width,
                                                    c + row * c_step + column, c_step, how,
-                                                   fetch.next, fetch.lines);
+                                                   next, lines);
             row += height;
-            fetch.next += fetch.step;
         }
     }
 }

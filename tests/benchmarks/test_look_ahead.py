@@ -56,7 +56,7 @@ def test_answers_that_differ_are_no_measurement(
 
     monkeypatch.setattr(look_ahead, "same", differ)
     table = look_ahead.read_sids(write_sids(tmp_path))
-    model = look_ahead.untrained(table, {}, None)
+    model = look_ahead.engines(table)["torch"]
 
     with pytest.raises(ModelError, match="changed the answer"):
         look_ahead.measure(table, "torch", model, rows=1, beams=5, budget_s=0.01)
