@@ -23,6 +23,7 @@ from model.engine import Engine
 from model.leaves import Leaves
 from model.placement import Placement
 from model.semantic_id import SidTable
+from model.speed import accelerate
 from model.trie import SidTrie
 
 LEVELS = (256,) * 4
@@ -67,7 +68,8 @@ class Parts:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             books = tuple(torch.randn(size, DIM) for size in config.codebook_sizes)
-            return cls(new_model(config).eval(), Placement(books))
+            model = new_model(config).eval().requires_grad_(requires_grad=False)
+            return cls(accelerate(model, "float32"), Placement(books))
 
 
 def memory() -> Memory:

@@ -27,6 +27,7 @@ from model.catalog import Catalog
 from model.config import ModelConfig, QwenConfig, T5Config
 from model.engine import Engine, Query
 from model.semantic_id import SidTable
+from model.speed import accelerate
 from training.cost import interleaved_seconds, settle
 from training.environment import Environment, environment
 
@@ -85,7 +86,9 @@ class Pair:
         self.ratios = (1.0, config.default_retention_ratio)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = new_model(config).eval()
+            model = accelerate(
+                new_model(config).eval().requires_grad_(requires_grad=False), "float32"
+            )
         codes = [self.random.integers(size, size=CATALOG_ITEMS) for size in config.codebook_sizes]
         popularity = np.zeros(CATALOG_ITEMS, dtype=np.int64)
         sids = SidTable(np.stack(codes, 1).astype(np.int32), config.codebook_sizes, popularity)
