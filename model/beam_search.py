@@ -59,15 +59,14 @@ def beam_search(
         host_reads: on a CPU, look at how many leaves the beams have left; shapes depend on it.
         step_cost: see `num_leaves_ahead`; -1 = a pass per level, None = as the model says.
     """
-    step_cost = model.step_cost if step_cost is None else step_cost
+    cost = model.step_cost if step_cost is None else step_cost
     states, remembered = model.start(prompt)
     frontier, ahead = Frontier.root(len(states), states.device, rules.quota), None
     tail = Tail.begin(remembered, frontier.scores, _room(trie, len(states), beam_width))
     lost = torch.full_like(frontier.scores[:, 0], -torch.inf)
     for level in range(trie.num_levels):
         if level and ahead is None:
-            places = num_leaves_ahead(trie, level, frontier, host_reads, step_cost)
-            if places:
+            if places := num_leaves_ahead(trie, level, frontier, host_reads, cost):
                 ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
                 states, tail = _step(model, prompt, trie, tail, frontier.nodes, level)

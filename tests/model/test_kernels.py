@@ -64,7 +64,7 @@ def histories(config: AnyConfig, lengths: list[int]) -> tuple[Tensor, Tensor]:
 
 def native(model: Backbone) -> Backbone:
     """A copy with compiled blocks."""
-    found = accelerate(copy.deepcopy(model), "float32")
+    found = accelerate(copy.deepcopy(model), "float32", kernels=kernels)
     assert any(isinstance(part, NativeEncoder | NativeQwen) for part in found.modules())
     return found
 
