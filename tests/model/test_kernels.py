@@ -140,7 +140,7 @@ def test_a_native_model_computes_what_the_model_computes(config: AnyConfig) -> N
 
 
 @needs_kernels
-@pytest.mark.parametrize("name", ["wide", "qwen-wide"])
+@pytest.mark.parametrize("name", CONFIGS)
 @torch.inference_mode()
 def test_nobody_in_the_batch_changes_a_bit_of_an_answer(name: str) -> None:
     """Sums of a row are added in one order, however many rows and how much padding there are."""
@@ -152,7 +152,7 @@ def test_nobody_in_the_batch_changes_a_bit_of_an_answer(name: str) -> None:
         together = step_by_step(model, model.prompt(tokens, mask, ratio), codes)
 
         for row, length in enumerate(lengths):
-            own = slice(row, row + 1), slice(0, 3 * length)
+            own = slice(row, row + 1), slice(0, model.config.tokens_per_item * length)
             prompt = model.prompt(tokens[own], mask[own], ratio)
             alone = step_by_step(model, prompt, codes[row : row + 1])
             assert torch.equal(alone[0], together[row])
