@@ -77,6 +77,9 @@ class Ancestry:
         """
         dead = [dead_leaves]
         for level in range(len(self._first_child) - 1, 0, -1):
+            if len(dead[-1]) == 0:  # nor is any above
+                dead += [dead[-1]] * level
+                break
             parents, num_dead = np.unique(self._parents(level, dead[-1]), return_counts=True)
             dead.append(parents[num_dead == self._num_children(level, parents, alive)])
         return dead[::-1]

@@ -1,13 +1,16 @@
 """From beams to answers: found leaves become items, kept tokens become an explanation."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from model.ancestry import Ints
 from model.beam_search import Beams
+from model.leaves import Codes
 from model.pruning import Cut
 from model.queries import Query, RankedItem
 from model.row_rules import RowRules
@@ -49,42 +52,46 @@ def open_leaves(
 ) -> list[RankedItem]:
     """The items of one row's leaves, best first: several items may share a semantic ID."""
     leaves = sids.leaves
-    real = np.flatnonzero(found.scores[row] > -np.inf)
-    number = found.leaves[row][real]
+    place = np.flatnonzero(found.scores[row] > -np.inf)
+    number = found.leaves[row][place]
     starts, ends = leaves.offsets[number], leaves.offsets[number + 1]
-    place = np.repeat(real, ends - starts)
-    items = np.concatenate(
-        [leaves.items[start:end] for start, end in zip(starts, ends, strict=True)]
-        or [leaves.items[:0]]
-    ).astype(np.int64)
+    items, place = _opened(leaves.items, starts, ends, place)
     opened = rules.is_open(items)
     items, place = items[opened], place[opened]
     scores = found.scores[row][place]
     boosts = np.zeros_like(scores) if rules.biases is None else rules.biases.added_to(items)
-    order = np.lexsort((found.leaves[row][place], -(scores + boosts)))
-    chosen = _first(order.tolist(), sids.codes, items, query)
+    order = np.arange(len(items))
+    if rules.biases is not None or query.diversity is not None:  # else leaves are best first
+        order = np.lexsort((found.leaves[row][place], -(scores + boosts)))
+    chosen = np.array(_first(order, sids.codes, items, query), dtype=np.int64)
+    terms = found.terms[row][place[chosen]].tolist() if query.explain else None
+    columns = (items[chosen], scores[chosen], boosts[chosen], sids.codes[items[chosen]])
     return [
-        RankedItem(
-            item_index=int(items[n]),
-            score=float(scores[n]),
-            sid=tuple(sids.codes[items[n]].tolist()),
-            level_log_probs=tuple(found.terms[row][place[n]].tolist()) if query.explain else None,
-            boost=float(boosts[n]),
+        RankedItem(item, score, tuple(sid), None if terms is None else tuple(terms[n]), boost)
+        for n, (item, score, boost, sid) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
         )
-        for n in chosen
     ]
 
 
-def _first(
-    order: list[int], codes: npt.NDArray[np.int32], items: npt.NDArray[np.int64], query: Query
-) -> list[int]:
+def _opened(of_leaf: Codes, starts: Codes, ends: Codes, place: Ints) -> tuple[Ints, Ints]:
+    """The items of all leaves, leaf by leaf, and each one's place in the beam."""
+    sizes = ends - starts
+    if (sizes == 1).all():
+        return of_leaf[starts].astype(np.int64), place
+    shift = np.repeat(starts - (sizes.cumsum() - sizes), sizes)
+    items = of_leaf[shift + np.arange(len(shift))]
+    return items.astype(np.int64), np.repeat(place, sizes)
+
+
+def _first(order: Ints, codes: Codes, items: Ints, query: Query) -> Sequence[int] | Ints:
     """As many as asked for, not more alike than asked for."""
     if query.diversity is None:
         return order[: query.limit]
     length, most = query.diversity.prefix_length, query.diversity.max_items
     alike: Counter[bytes] = Counter()
     chosen: list[int] = []
-    for n in order:
+    for n in order.tolist():
         prefix = codes[items[n], :length].tobytes()
         if len(chosen) < query.limit and alike[prefix] < most:
             alike[prefix] += 1

@@ -26,8 +26,8 @@ class RowRules:
 
     Args:
         shelf: the items of its filter that were not removed; None = all.
-        closed: distinct items, seen or denied.
-        allowed: distinct items, the only ones, after filter and `closed`; None = no such list.
+        closed: ascending items, seen or denied.
+        allowed: ascending items, the only ones, after filter and `closed`; None = no such list.
         biases: what its boosts come to; None = nothing.
         diversity: how many items may be alike; None = any number.
     """
@@ -41,9 +41,19 @@ class RowRules:
     def is_open(self, items: Ints) -> npt.NDArray[np.bool_]:
         """Which of the items may be shown."""
         if self.allowed is not None:
-            return np.isin(items, self.allowed)
-        opened = ~np.isin(items, self.closed)
+            return _among(items, self.allowed)
+        opened = ~_among(items, self.closed)
         return opened if self.shelf is None else opened & self.shelf.items[items]
+
+
+def _among(items: Ints, members: Ints) -> npt.NDArray[np.bool_]:
+    """Which items are among the ascending members."""
+    if len(members) == 0:
+        return np.zeros(len(items), dtype=bool)
+    place = members.searchsorted(items)
+    place[place == len(members)] = 0
+    found: npt.NDArray[np.bool_] = members[place] == items
+    return found
 
 
 class _Nodes(NamedTuple):
@@ -83,7 +93,7 @@ def rules_of(inventory: Inventory, queries: Sequence[Query]) -> tuple[Rules, lis
 def _row_rules(inventory: Inventory, query: Query) -> RowRules:
     shelf = inventory.shelf(query.where)
     seen = query.history if query.exclude_seen else ()
-    closed = np.unique(np.asarray([*seen, *query.deny], dtype=np.int64))
+    closed = np.array(sorted({*seen, *query.deny}), dtype=np.int64)
     allowed = None
     if query.allow is not None:
         allowed = np.setdiff1d(np.asarray(query.allow, dtype=np.int64), closed)
