@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
+from model.kernels.library import Kernels
 from model.pruning import Cut
 from model.semantic_id import NUM_SPECIAL_TOKENS, vocabulary_size
 
@@ -72,10 +73,12 @@ class Backbone(nn.Module, ABC):
     Attributes:
         step_cost: what one more pass costs, in rows that it could read instead; -1 = less than
             finding out what else to read.
+        kernels: compiled code for the search, on a CPU; None = torch does it.
     """
 
     first_tokens: Tensor
     step_cost: int = STEP_COST
+    kernels: Kernels | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

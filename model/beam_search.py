@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt
 from model.candidates import Frontier, best, candidates_of
+from model.kernels.selection import select
 from model.look_ahead import LookAhead, look_ahead, num_leaves_ahead
 from model.rules import NO_RULES, Rules
 from model.tail import Tail
@@ -70,14 +71,35 @@ def beam_search(
                 ahead = look_ahead(model, prompt, trie, tail, frontier, level, places)
             else:
                 states, tail = _step(model, prompt, trie, tail, frontier.nodes, level)
-        children = trie.children(level, frontier.nodes, frontier.legal)
-        terms = _terms(model, states, trie, children, level, ahead)
-        candidates = candidates_of(frontier, children, terms, level, rules)
-        kept = best(candidates, beam_width, level, rules.quota, level == trie.num_levels - 1)
+        kept = _choose(model, states, trie, frontier, level, ahead, rules, beam_width)
         frontier, parents, terms, dropped = kept
         lost, tail = lost.maximum(dropped), tail.follow(parents, terms)
         ahead = None if ahead is None else ahead.follow(parents)
     return Beams(frontier.nodes, frontier.scores, tail.log_probs, lost)
+
+
+def _choose(
+    model: Backbone,
+    states: Tensor,
+    trie: SidTrie,
+    frontier: Frontier,
+    level: int,
+    ahead: LookAhead | None,
+    rules: Rules,
+    beam_width: int,
+) -> tuple[Frontier, Tensor, Tensor, Tensor]:
+    """The beams of a level; see `best`."""
+    if model.kernels is not None and ahead is None and rules.quota is None:
+        logits = model.logits(states, level).float()
+        kept = select(
+            model.kernels, trie, level, frontier.nodes, frontier.scores, logits, rules, beam_width
+        )
+        chosen = Frontier(kept.nodes, kept.scores, kept.ranks, None)
+        return chosen, kept.owners, kept.terms, kept.lost
+    children = trie.children(level, frontier.nodes, frontier.legal)
+    terms = _terms(model, states, trie, children, level, ahead)
+    candidates = candidates_of(frontier, children, terms, level, rules)
+    return best(candidates, beam_width, level, rules.quota, level == trie.num_levels - 1)
 
 
 def _room(trie: SidTrie, batch: int, beam_width: int) -> int:

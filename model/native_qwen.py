@@ -52,7 +52,7 @@ class NativeQwen(Qwen):
 
     def __init__(self, model: Qwen, kernels: Kernels) -> None:
         Backbone.__init__(self, model.config)
-        self.kernels = kernels
+        self.kernels = self.compiled = kernels
         self.embedding, self.outputs = model.embedding, model.outputs
         self.norm, self.text_embedding = model.norm, model.text_embedding
         self.register_buffer("prefix", model.prefix, persistent=False)
@@ -92,7 +92,7 @@ class NativeQwen(Qwen):
     def _pass(self, prompt: Prompt, hidden: Tensor, positions: Tensor, codes: Codes) -> Tensor:
         """(batch, rows, d_model) embedded codes at (batch, rows) positions -> normed states."""
         biases = [bias.contiguous() for bias in prompt.biases]
-        self.kernels.qwen_step(
+        self.compiled.qwen_step(
             self.native,
             self.norm.weight,
             hidden,
@@ -137,7 +137,7 @@ class NativeQwen(Qwen):
     ) -> tuple[Stream, list[Tensor], list[Tensor], Tensor | None]:
         """Blocks `first` to `end`: the stream behind them, their memory, its biases, received."""
         hidden = stream.hidden.clone(memory_format=torch.contiguous_format)
-        memory, received = self.kernels.qwen_read(
+        memory, received = self.compiled.qwen_read(
             self.native, first, end, hidden, stream.mask, self._turn(positions), votes
         )
         padding = mask_bias(stream.mask, hidden.dtype)

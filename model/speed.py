@@ -60,13 +60,14 @@ def accelerate(
     for part in model.modules():
         if isinstance(part, RelativePositionBias):
             part.make()
+    model.kernels = kernels() if device.type == "cpu" else None
     if mode == "int8":
         if device.type != "cpu":
             raise ModelError(f"int8 is for the CPU; choose bfloat16 or float32 on {device}")
         return _with_linear(model, Int8Linear)
     dtype = torch.bfloat16 if mode == "bfloat16" else torch.float32
     if device.type == "cpu" and mode == "float32" and torch.get_num_threads() == 1:
-        native = _native(model, kernels())
+        native = _native(model, model.kernels)
         if native is not None:
             return native
     if device.type != "cpu" or not packs(dtype):
@@ -78,7 +79,9 @@ def accelerate(
 def kernels_of(model: Backbone) -> str:
     """What computes the blocks: a kind of compiled code, such as avx512, or torch."""
     for part in model.modules():
-        if isinstance(part, NativeQwen | NativeEncoder):
+        if isinstance(part, NativeQwen):
+            return part.compiled.kind
+        if isinstance(part, NativeEncoder):
             return part.kernels.kind
     return "torch"
 

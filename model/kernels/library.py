@@ -11,6 +11,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,12 +24,13 @@ KIND_OF = {"AVX512": "avx512", "AVX2": "avx2"}
 
 
 LETTERS = {"n": ctypes.c_int64, "p": ctypes.c_void_p, "x": ctypes.c_double}
-SIGNATURES: Mapping[str, tuple[str, type[ctypes.c_int] | None]] = {
+SIGNATURES: Mapping[str, tuple[str, type[ctypes.c_int] | type[ctypes.c_int64] | None]] = {
     "stamp_wide": ("", ctypes.c_int),
     "stamp_lanes": ("", ctypes.c_int),
     "stamp_linear": ("nnnppp", None),
     "stamp_norm": ("nnxppp", None),
     "stamp_attention": ("nnnnpppp", ctypes.c_int),
+    "stamp_select": ("pppnnnppp", ctypes.c_int64),
     "stamp_t5_encode": ("ppnnnpppnppp", ctypes.c_int),
     "stamp_t5_step": ("ppnpnnppnnpnpnppn", ctypes.c_int),
     "stamp_qwen_read": ("ppnnnppppnppp", ctypes.c_int),
@@ -54,6 +56,10 @@ class Kernels:
             function.restype = result
         self.wide = int(self._library.stamp_wide())
         self.lanes = int(self._library.stamp_lanes())
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Itself: there is one library, whoever calls it."""
+        return self
 
     def fits(self, *widths: int) -> bool:
         """Whether it computes states of such widths."""
@@ -110,6 +116,13 @@ class Kernels:
         if failed:
             raise MemoryError
         return found
+
+    def select(self, *arguments: int) -> int:
+        """See selection.py."""
+        most = int(self._library.stamp_select(*arguments))
+        if most < 0:
+            raise MemoryError
+        return most
 
     def t5_encode(
         self,

@@ -21,8 +21,8 @@ enum { SET = 0, ADD = 1, RELU = 2 }; /* ADD to what is there; RELU: negative res
 
 /* A: number (row, k) at a[row * row_step + k * k_step]; B: row k at b + k * b_step.
  *
- * Weights come from far away: for every k, `lines` (0 to 4) lines of the cache are fetched that will
- * be needed later, from `next` on.
+ * Weights come from far away: for every k, `lines` (0 to 4) lines of the cache that will be needed
+ * later are fetched, from `next` on.
  */
 INLINE void tile(int rows, int width, int depth, const float *a, ptrdiff_t row_step,
                  ptrdiff_t k_step, const float *b, ptrdiff_t b_step, float *c, ptrdiff_t c_step,
