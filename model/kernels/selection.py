@@ -7,6 +7,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from model.kernels.library import Kernels
@@ -56,6 +57,21 @@ class Selected:
     terms: Tensor
     lost: Tensor
 
+    @classmethod
+    def room(cls, like: Tensor, width: int) -> "Selected":
+        """For so many beams of (batch, beams) int64 ones; nothing is there yet."""
+        nodes, owners = like.new_empty(2, len(like), width)
+        scores, ranks, terms = like.new_empty(3, len(like), width, dtype=torch.float32)
+        lost = like.new_empty(len(like), dtype=torch.float32)
+        return cls(nodes, owners, scores, ranks, terms, lost)
+
+    def first(self, beams: int) -> "Selected":
+        """The best so many."""
+        scores, ranks, terms = (each[:, :beams] for each in (self.scores, self.ranks, self.terms))
+        return Selected(
+            self.nodes[:, :beams], self.owners[:, :beams], scores, ranks, terms, self.lost
+        )
+
 
 def select(
     kernels: Kernels,
@@ -81,14 +97,10 @@ def select(
     """
     batch, beams = parents.shape
     parents, scores, logits = parents.contiguous(), scores.contiguous(), logits.contiguous()
-    nodes, owners = parents.new_empty(2, batch, width)
-    found = scores.new_empty(3, batch, width)
-    lost = scores.new_empty(batch)
+    room = Selected.room(parents, width)
+    columns = (room.nodes, room.owners, room.scores, room.ranks, room.terms, room.lost)
+    kept = _Kept(width, *(each.data_ptr() for each in columns))
     structure, alive, biases = _structure(rules, level, batch)
-    kept = _Kept(
-        width,
-        *(each.data_ptr() for each in (nodes, owners, *found, lost)),
-    )
     at = _Level(trie.first_child[level].data_ptr(), trie.codes[level].data_ptr())
     most = kernels.select(
         *(ctypes.addressof(at), ctypes.addressof(structure), ctypes.addressof(kept)),
@@ -96,11 +108,7 @@ def select(
         *(parents.data_ptr(), scores.data_ptr(), logits.data_ptr()),
     )
     del alive, biases  # were pointed to
-    real = slice(max(most, 1))
-    kept_scores, ranks, terms = found
-    return Selected(
-        nodes[:, real], owners[:, real], kept_scores[:, real], ranks[:, real], terms[:, real], lost
-    )
+    return room.first(max(most, 1))
 
 
 Pointers = ctypes.Array[ctypes.c_void_p]

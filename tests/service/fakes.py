@@ -28,6 +28,7 @@ class FakeEngine:
     """What the service uses of Engine. `gate` holds up every batch while it is not set."""
 
     retention_ratios = (0.5, 1.0)
+    kernels = "torch"
     lengths = (10,)
 
     def __init__(self) -> None:

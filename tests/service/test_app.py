@@ -158,6 +158,7 @@ async def test_info_tells_model_and_limits(running: Running) -> None:
         "retention_ratios": [0.5, 1.0],
         "device": "cpu",
         "dtype": "float32",
+        "kernels": "torch",
     }
     assert info["limits"]["max_limit"] == 100
     assert info["limits"]["max_beam_width"] == 200
