@@ -24,6 +24,7 @@ from benchmarks.trie_rectokens import RecTokens
 from benchmarks.trie_report import show, write_record
 from benchmarks.trie_result import (
     BY_LEVEL,
+    COMPILED,
     HEADLINE_SIDS,
     MEMORY,
     NO_CATALOG,
@@ -35,6 +36,7 @@ from benchmarks.trie_result import (
     SearchCell,
     Setting,
 )
+from model.kernels.library import find as find_kernels
 from training.cost import interleaved_seconds, settle
 from training.environment import environment
 
@@ -114,6 +116,8 @@ def contenders(setting: Setting, effort: Effort) -> tuple[dict[str, Search], dic
         BY_LEVEL: partial(find, ours, step_cost=LEVEL_BY_LEVEL),
         STATIC: lambda model: static.search(model.scores, model.beam_width),
     }
+    if (kernels := find_kernels()) is not None:
+        found[COMPILED] = partial(find, ours, step_cost=LEVEL_BY_LEVEL, kernels=kernels)
     if setting.num_items > effort.most_in_dicts:
         return found, {}
     dicts = DictTrie(codes)

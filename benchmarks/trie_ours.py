@@ -14,6 +14,7 @@ from benchmarks.trie_peers import Found
 from model.backbone import Backbone, Prompt, Step
 from model.beam_search import beam_search
 from model.config import T5Config
+from model.kernels.library import Kernels
 from model.sid_sort import distinct, sort_codes
 from model.tail import Tail
 from model.trie import SidTrie
@@ -98,7 +99,20 @@ class Replay(Backbone):
         return work
 
 
-def find(trie: SidTrie, model: Replay, step_cost: int | None = None) -> Found:
-    """The service's beam search, and the semantic IDs of what it found."""
+def find(
+    trie: SidTrie,
+    model: Replay,
+    step_cost: int | None = None,
+    kernels: Kernels | None = None,
+) -> Found:
+    """The service's beam search, and the semantic IDs of what it found.
+
+    Args:
+        trie: the catalog.
+        model: that says the scores.
+        step_cost: of `beam_search`.
+        kernels: compiled code to choose beams; None = torch does.
+    """
+    model.kernels = kernels
     beams = beam_search(model, NO_HISTORY, trie, model.beam_width, step_cost=step_cost)
     return Found(trie.sids[beams.leaves].long(), beams.scores)

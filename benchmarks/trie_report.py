@@ -30,8 +30,9 @@ def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
     )
     timed = _names([cell.ms for cell in result.searches])
     yield (
-        "One search, all levels, ms; ratios over STATIC: ours; by level without keys and values",
-        ["items", "codes", "batch x beams", *timed, "ratio", "by level"],
+        "One search, all levels, ms; ratios over STATIC: ours; by level without keys and "
+        "values; compiled",
+        ["items", "codes", "batch x beams", *timed, "ratio", "by level", "compiled"],
         [_search(cell, timed) for cell in result.searches],
     )
     built = _names([cell.seconds for cell in result.builds])
@@ -50,7 +51,8 @@ def _search(cell: SearchCell, names: Sequence[str]) -> list[str]:
     setting = cell.setting
     what = [f"{setting.num_items:,}", f"{setting.levels} x {setting.vocabulary}"]
     times = [f"{cell.ms[name]:.2f}" if name in cell.ms else "-" for name in names]
-    ratios = [f"{cell.ratio:.2f}", f"{cell.ratio_by_level:.2f}"]
+    compiled = "-" if cell.ratio_compiled is None else f"{cell.ratio_compiled:.2f}"
+    ratios = [f"{cell.ratio:.2f}", f"{cell.ratio_by_level:.2f}", compiled]
     return [*what, f"{setting.batch} x {setting.beam_width}", *times, *ratios]
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from training.environment import Environment
 
 OURS, BY_LEVEL, STATIC = "ours", "ours by level", "STATIC"
+COMPILED = "ours compiled"
 NO_CATALOG, SOFTMAX, MEMORY = "no catalog", "log softmax", "keys and values"
 HEADLINE_SIDS = 1_000_000
 
@@ -29,9 +30,10 @@ class SearchCell:
 
     Args:
         setting: what was searched.
-        ms: by contender, everything from scores to semantic IDs; ours also without looking ahead,
-            level by level as the others; and what of it is log softmax (everybody's) and looking up
-            the beams' keys and values (ours alone, level by level).
+        ms: by contender, everything from scores to semantic IDs. Ours by torch's operations, as
+            STATIC and the others; also without looking ahead, level by level as they go; and what
+            of it is log softmax (everybody's) and looking up the beams' keys and values (ours
+            alone, level by level). Then ours by level in compiled code, where there is any.
         skipped: contenders that did not run, and why.
         seed: of the scores.
     """
@@ -45,6 +47,11 @@ class SearchCell:
     def ratio(self) -> float:
         """Our time over STATIC's, all of it."""
         return round(self.ms[OURS] / self.ms[STATIC], 3)
+
+    @property
+    def ratio_compiled(self) -> float | None:
+        """Our time in compiled code over STATIC's, all of it; None without compiled code."""
+        return round(self.ms[COMPILED] / self.ms[STATIC], 3) if COMPILED in self.ms else None
 
     @property
     def ratio_by_level(self) -> float:
@@ -134,6 +141,7 @@ class Result:
             asdict(cell)
             | {
                 "ours_vs_static": cell.ratio,
+                "ours_compiled_vs_static": cell.ratio_compiled,
                 "ours_by_level_without_keys_and_values_vs_static": cell.ratio_by_level,
             }
             for cell in self.searches

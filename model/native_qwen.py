@@ -13,33 +13,18 @@ from model.backbone import Backbone, Prompt, Step
 from model.kernels.library import Kernels
 from model.kernels.structures import Blocks, Codes, Shape
 from model.layers import mask_bias
+from model.native_check import agree, can_compute, tried
 from model.pruning import Cut, choose, importance_of, votes_of
 from model.qwen import Qwen, QwenBlock, Stream, behind, hides_of, places_of
 from model.qwen_layers import GroupedAttention, rotary
 
-TOLERANCE = 1e-3
-"""Of normed states, between compiled code and torch."""
-
 
 def to_native(model: Qwen, kernels: Kernels) -> "NativeQwen | None":
     """The same model with compiled blocks, if they compute the same; None if they cannot."""
-    config, pruning = model.config, model.config.pruning
-    if not kernels.fits(config.d_model, config.d_kv, config.d_ff):
-        return None
-    if pruning is not None and (pruning.count_padding or pruning.centrality == "mean"):
+    if not can_compute(model.config, kernels):
         return None
     found = NativeQwen(model, kernels)
-    same = torch.allclose(_tried(found), _tried(model), rtol=TOLERANCE, atol=TOLERANCE)
-    return found if same else None
-
-
-@torch.inference_mode()
-def _tried(model: Backbone) -> Tensor:
-    """States of a made-up history of two items and its next one."""
-    tokens = torch.arange(2 * model.config.tokens_per_item)[None]
-    tokens = tokens % model.embedding.num_embeddings
-    prompt = model.prompt(tokens, torch.ones_like(tokens, dtype=torch.bool), 1.0)
-    return model.decode(prompt, torch.zeros(1, model.config.num_levels, dtype=torch.int64))
+    return found if agree(tried(found), tried(model)) else None
 
 
 class NativeQwen(Qwen):

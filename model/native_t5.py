@@ -17,45 +17,27 @@ from model.encoder import Encoded, Encoder, EncoderBlock
 from model.kernels.library import Kernels
 from model.kernels.structures import Blocks, Codes, Shape
 from model.layers import RelativePositionBias
+from model.native_check import agree, can_compute, tried
 from model.pruning import choose, importance_of, votes_of
 from model.t5 import T5
-
-MOST_LEVELS = 64
-"""Codes that a row may see in a pass of the decoder."""
-TOLERANCE = 1e-3
-"""Of normed states, between compiled code and torch."""
 
 
 def to_native(model: T5, kernels: Kernels) -> T5 | None:
     """The model with compiled blocks, if they compute the same; None, and unchanged, if not."""
-    config, pruning = model.config, model.config.pruning
-    widths = (config.d_model, config.d_kv, config.d_ff)
-    if not kernels.fits(*widths) or config.num_levels > MOST_LEVELS:
-        return None
-    if pruning is not None and (pruning.count_padding or pruning.centrality == "mean"):
+    if not can_compute(model.config, kernels):
         return None
     assert isinstance(model.encoder, Encoder)
     assert isinstance(model.decoder, Decoder)
-    plain = _tried(model)
-    parts = {"encoder": model.encoder, "decoder": model.decoder}
-    model.add_module("encoder", NativeEncoder(model.encoder, kernels))
+    expected, parts = tried(model), {"encoder": model.encoder, "decoder": model.decoder}
     decoder = NativeDecoder(model.decoder, kernels)
+    model.add_module("encoder", NativeEncoder(model.encoder, kernels))
     model.add_module("decoder", decoder)
-    if torch.allclose(_tried(model), plain, rtol=TOLERANCE, atol=TOLERANCE):
+    if agree(tried(model), expected):
         model.step_cost = decoder.blocks.step_cost
         return model
     for name, part in parts.items():
         model.add_module(name, part)
     return None
-
-
-@torch.inference_mode()
-def _tried(model: T5) -> Tensor:
-    """States of a made-up history of two items and its next one."""
-    levels, per_item = model.config.num_levels, model.config.tokens_per_item
-    tokens = torch.arange(2 * per_item)[None] % model.embedding.num_embeddings
-    prompt = model.prompt(tokens, torch.ones_like(tokens, dtype=torch.bool), 1.0)
-    return model.decode(prompt, torch.zeros(1, levels, dtype=torch.int64))
 
 
 class NativeEncoder(nn.Module):

@@ -30,6 +30,7 @@ LAYERS = {
         "backbone",
         "encoder",
         "decoder",
+        "native_check",
         "t5",
         "native_t5",
         "qwen_layers",

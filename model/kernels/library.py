@@ -153,12 +153,12 @@ class Kernels:
         """
         batch, seq, _ = hidden.shape
         shape, begin = blocks.addresses
+        assert distances is None or 2 * seq - 1 <= distances.shape[1]
         received = None if votes is None else torch.empty_like(votes)
         failed = self._library.stamp_t5_encode(
             *(shape, begin + first * ctypes.sizeof(Block), end - first),
             *(batch, seq, hidden.data_ptr(), mask.data_ptr()),
-            pointer(distances),
-            0 if distances is None else distances.shape[1],
+            *(pointer(distances), 0 if distances is None else distances.shape[1]),
             *(pointer(positions), pointer(votes), pointer(received)),
         )
         if failed:

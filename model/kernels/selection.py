@@ -96,6 +96,7 @@ def select(
         width: beams to keep.
     """
     batch, beams = parents.shape
+    assert trie.codes[level].dtype == trie.first_child[level].dtype == torch.int32
     parents, scores, logits = parents.contiguous(), scores.contiguous(), logits.contiguous()
     room = Selected.room(parents, width)
     columns = (room.nodes, room.owners, room.scores, room.ranks, room.terms, room.lost)

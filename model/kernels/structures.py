@@ -12,6 +12,7 @@ from torch import Tensor
 CACHED_BYTES = 2**25
 """Weights of a model that stay in the last cache of a server processor."""
 STREAMED_COST = 12
+"""What one more pass over more than that costs, in rows that it could read instead."""
 
 WEIGHTS = (
     *("query", "query_bias", "query_norm", "key_value", "key_value_bias", "key_norm", "out"),
@@ -101,6 +102,7 @@ def memories(states: Sequence[Tensor]) -> ctypes.Array[Memory]:
 
 
 def _memory(states: Tensor) -> Memory:
+    assert states.stride(4) == 1
     values, *steps = states.stride()[:4]
     begin = states.data_ptr()
     return Memory(begin, begin + values * states.element_size(), *steps)

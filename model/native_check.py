@@ -1,0 +1,40 @@
+"""Whether compiled code can do a model's blocks, and does them right."""
+
+import torch
+from torch import Tensor
+
+from model.backbone import Backbone
+from model.config import ModelConfig
+from model.kernels.library import Kernels
+
+MOST_LEVELS = 64
+"""Codes that a row may see in a pass."""
+TOLERANCE = 1e-3
+"""Of normed states, between compiled code and torch."""
+
+
+def can_compute(config: ModelConfig, kernels: Kernels) -> bool:
+    """Whether it has what such a model needs.
+
+    Widths must be whole vectors; and padding is not computed, so it cannot have votes, nor are
+    weights counted that are above 0.
+    """
+    pruning = config.pruning
+    if pruning is not None and (pruning.count_padding or pruning.centrality == "mean"):
+        return False
+    widths = (config.d_model, config.d_kv, config.d_ff)
+    return kernels.fits(*widths) and config.num_levels <= MOST_LEVELS
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether two `tried` are the same but for rounding."""
+    return torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+@torch.inference_mode()
+def tried(model: Backbone) -> Tensor:
+    """States of a made-up history of two items and its next one: what is compared."""
+    tokens = torch.arange(2 * model.config.tokens_per_item)[None]
+    tokens = tokens % model.embedding.num_embeddings
+    prompt = model.prompt(tokens, torch.ones_like(tokens, dtype=torch.bool), 1.0)
+    return model.decode(prompt, torch.zeros(1, model.config.num_levels, dtype=torch.int64))
