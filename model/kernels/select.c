@@ -88,13 +88,17 @@ static float bias_of(const Rules *rules, int64_t row, int64_t node)
 static float log_sum_exp(const float *x, int64_t size, float *largest)
 {
     float top = -INFINITY, rest = 0;
-    vec sum = {0};
-    int64_t at = 0;
-    for (int64_t i = 0; i < size; i++)
-        top = x[i] > top ? x[i] : top;
-    for (; at + LANES <= size; at += LANES)
+    vec tops = all(-INFINITY), sum = {0};
+    int64_t whole = size / LANES * LANES;
+    for (int64_t at = 0; at < whole; at += LANES)
+        tops = larger(load(x + at), tops);
+    for (int lane = 0; lane < LANES; lane++)
+        top = tops[lane] > top ? tops[lane] : top;
+    for (int64_t at = whole; at < size; at++)
+        top = x[at] > top ? x[at] : top;
+    for (int64_t at = 0; at < whole; at += LANES)
         sum += exponential(load(x + at) - top);
-    for (; at < size; at++)
+    for (int64_t at = whole; at < size; at++)
         rest += expf(x[at] - top);
     *largest = top;
     return logf(sum_of(sum) + rest);
