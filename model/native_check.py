@@ -1,4 +1,4 @@
-"""Whether compiled code can do a model's blocks, and does them right."""
+"""Whether compiled code can do a model's blocks, what it is told of them, and that it is right."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,7 @@ from torch import Tensor
 from model.backbone import Backbone
 from model.config import ModelConfig
 from model.kernels.library import Kernels
+from model.kernels.structures import Shape
 
 MOST_LEVELS = 64
 """Codes that a row may see in a pass."""
@@ -24,6 +25,19 @@ def can_compute(config: ModelConfig, kernels: Kernels) -> bool:
         return False
     widths = (config.d_model, config.d_kv, config.d_ff)
     return kernels.fits(*widths) and config.num_levels <= MOST_LEVELS
+
+
+def shape_of(config: ModelConfig, kv_heads: int, *, silu: bool) -> Shape:
+    """What the blocks of such a model have in common."""
+    return Shape(
+        d_model=config.d_model,
+        heads=config.num_heads,
+        kv_heads=kv_heads,
+        d_kv=config.d_kv,
+        d_ff=config.d_ff,
+        silu=silu,
+        epsilon=config.norm_epsilon,
+    )
 
 
 def agree(found: Tensor, expected: Tensor) -> bool:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from model.backbone import Backbone, Prompt, Step
 from model.kernels.library import Kernels
-from model.kernels.structures import Blocks, Codes, Shape
+from model.kernels.structures import Blocks, Codes
 from model.layers import mask_bias
-from model.native_check import agree, can_compute, tried
+from model.native_check import agree, can_compute, shape_of, tried
 from model.pruning import Cut, choose, importance_of, votes_of
 from model.qwen import Qwen, QwenBlock, Stream, behind, hides_of, places_of
 from model.qwen_layers import GroupedAttention, rotary
@@ -110,12 +110,7 @@ class NativeQwen(Qwen):
         if pruning.positions == "reset":
             stream = replace(stream, positions=positions[:, : stream.mask.shape[1]])
         stream, rest, rest_biases, _ = self._run(stream, layer + 1, end, stream.positions)
-        return (
-            stream,
-            memory + more + rest,
-            biases + more_biases + rest_biases,
-            cut,
-        )
+        return stream, memory + more + rest, biases + more_biases + rest_biases, cut
 
     def _run(
         self, stream: Stream, first: int, end: int, positions: Tensor, votes: Tensor | None = None
@@ -144,15 +139,7 @@ class NativeQwen(Qwen):
 def _blocks(model: Qwen, kernels: Kernels) -> Blocks:
     """Pack the weights of all blocks; those that read a norm take over its weights."""
     config = model.config
-    shape = Shape(
-        d_model=config.d_model,
-        heads=config.num_heads,
-        kv_heads=config.num_kv_heads,
-        d_kv=config.d_kv,
-        d_ff=config.d_ff,
-        silu=1,
-        epsilon=config.norm_epsilon,
-    )
+    shape = shape_of(config, config.num_kv_heads, silu=True)
     found = []
     for block in model.blocks:
         assert isinstance(block, QwenBlock)

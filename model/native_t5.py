@@ -15,9 +15,9 @@ from model.config import PruningConfig, T5Config
 from model.decoder import Decoder, DecoderBlock, bias_of_rows
 from model.encoder import Encoded, Encoder, EncoderBlock
 from model.kernels.library import Kernels
-from model.kernels.structures import Blocks, Codes, Shape
+from model.kernels.structures import Blocks, Codes
 from model.layers import RelativePositionBias
-from model.native_check import agree, can_compute, tried
+from model.native_check import agree, can_compute, shape_of, tried
 from model.pruning import choose, importance_of, votes_of
 from model.t5 import T5
 
@@ -152,14 +152,7 @@ class NativeDecoder(nn.Module):
 
 def _blocks(part: Encoder | Decoder, config: T5Config, kernels: Kernels) -> Blocks:
     """Pack the weights of all blocks."""
-    shape = Shape(
-        d_model=config.d_model,
-        heads=config.num_heads,
-        kv_heads=config.num_heads,
-        d_kv=config.d_kv,
-        d_ff=config.d_ff,
-        epsilon=config.norm_epsilon,
-    )
+    shape = shape_of(config, config.num_heads, silu=False)
     found = []
     for block in part.blocks:
         assert isinstance(block, EncoderBlock | DecoderBlock)

@@ -111,11 +111,8 @@ static void feed_forward(const Shape *shape, const Block *block, float *hidden, 
                    RELU);
             read = other;
         }
-        if (block->outer_bias)
-            for (int i = 0; i < some; i++)
-                for (int at = 0; at < width; at += LANES)
-                    store(stream + (size_t)i * width + at,
-                          load(stream + (size_t)i * width + at) + load(block->outer_bias + at));
+        for (int i = 0; block->outer_bias && i < some; i++)
+            add_times(stream + (size_t)i * width, block->outer_bias, 1.0f, width);
         linear(some, wide, width, read, block->outer, stream, width, ADD);
     }
 }
