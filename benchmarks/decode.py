@@ -145,7 +145,7 @@ def all_on(case: Case, speed: Speed, effort: Effort) -> AllOn:
 def rooflines(case: Case, effort: Effort) -> dict[str, Roofline]:
     """Our plain search beside its products; torch's form of it makes the same passes."""
     mine, by_torch = ours(case, PLAIN), ours(case, replace(PLAIN, own_kernels=False))
-    by_torch.case.model.step_cost = mine.case.model.step_cost
+    by_torch.model.step_cost = mine.model.step_cost
     found = {}
     for rows, beams in effort.roofline_cells:
         batch = case.batch(rows)
@@ -181,7 +181,7 @@ def measure(short: Case, long: Case, speed: Speed, effort: Effort, arguments: li
         roofline=rooflines(short, effort),
         skipped=skipped,
         peers=_versions(),
-        kernels=kernels_of(ours(short, PLAIN).case.model),
+        kernels=kernels_of(ours(short, PLAIN).model),
         left_out=effort.left_out,
         quick=effort is QUICK,
         environment=found_in,

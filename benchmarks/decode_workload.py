@@ -4,6 +4,7 @@ Shape words: rows (of a batch), beams, levels, seq.
 """
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
@@ -12,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.backbone import Backbone
 from model.beam_search import Beams, beam_search
+from model.buckets import Graphs
 from model.config import PruningConfig, T5Config
 from model.decoder import DecoderBlock
 from model.encoder import EncoderBlock
+from model.graphs import ModelWithGraphs, with_graphs
 from model.kernels.library import find
 from model.semantic_id import BOS, SidTable
 from model.speed import accelerate
@@ -86,7 +90,7 @@ class Speed:
     Args:
         dtype: of the weights and states; scores are summed in float32 all the same.
         ratio: share of the history's tokens that is kept after the pruned block; 1 = all.
-        compiled: translate encoder and decoder step to machine code first, which takes minutes.
+        compiled: by torch.compile, which takes minutes; for each shape when it is first searched.
         own_kernels: float32 blocks by our compiled code, where there is any.
     """
 
@@ -98,16 +102,25 @@ class Speed:
 
 @dataclass(frozen=True)
 class Ours:
-    """Our search; see Searcher."""
+    """Our search; see Searcher.
+
+    Args:
+        case: what is searched.
+        model: the case's, made fast.
+        ratio: share of the history's tokens that is kept.
+    """
 
     case: Case
+    model: Backbone
     ratio: float
 
     @torch.inference_mode()
     def search(self, batch: Batch, beam_width: int) -> Beams:
-        """See Searcher."""
-        model = self.case.model
-        return beam_search(model, model.prompt(*batch, self.ratio), self.case.trie, beam_width)
+        """See Searcher; where graphs are wanted, the first search of a shape makes them."""
+        model, trie = self.model, self.case.trie
+        making = model.making_graphs() if isinstance(model, ModelWithGraphs) else nullcontext()
+        with making:
+            return beam_search(model, model.prompt(*batch, self.ratio), trie, beam_width)
 
     def ranking(self, batch: Batch, beam_width: int) -> Ranking:
         """See Searcher."""
@@ -119,18 +132,10 @@ class Ours:
 def ours(case: Case, speed: Speed) -> Ours:
     """Our search over a copy of the model, made fast as asked."""
     model = copy.deepcopy(case.model)
-    if speed.compiled:  # the compiler lays weights out itself, and knows no packed ones
-        model = model.to(getattr(torch, speed.dtype))
-        model.encoder.compile(dynamic=False)
-        decoder = model.decoder
-        decoder.start = torch.compile(decoder.start, dynamic=False)  # type: ignore[method-assign]
-        decoder.step = torch.compile(decoder.step, dynamic=False)  # type: ignore[method-assign]
-    else:
-        kernels = find() if speed.own_kernels else None
-        accelerated = accelerate(model, speed.dtype, kernels=lambda: kernels)
-        assert isinstance(accelerated, T5)
-        model = accelerated
-    return Ours(Case(model, case.table), speed.ratio)
+    if speed.compiled:
+        return Ours(case, with_graphs(model, speed.dtype, Graphs((), 0)), speed.ratio)
+    kernels = find() if speed.own_kernels else None
+    return Ours(case, accelerate(model, speed.dtype, kernels=lambda: kernels), speed.ratio)
 
 
 def new_case(

@@ -1,12 +1,13 @@
-"""What a number format changes and gains: python -m benchmarks.drift BUNDLE_DIR [--data DIR].
+"""What a speed mode changes and gains: python -m benchmarks.drift BUNDLE_DIR [--data DIR].
 
-Every mode of `model.speed` answers the same histories as float32: random ones from the catalog, or
-with `--data`, a run's data folder, those of test users, whose next items are known then.
+Every mode of `model.speed`, and with `--compile` those that torch.compile takes, answers the same
+histories as float32: random ones from the catalog, or with `--data`, a run's data folder, those of
+test users, whose next items are known then.
 """
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, get_args
@@ -17,6 +18,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
+from model.buckets import Graphs
 from model.bundle import Bundle, latest, load_bundle
 from model.engine import Engine
 from model.errors import ModelError
@@ -31,6 +33,10 @@ from training.metrics import Floats, Ints, bootstrap_interval, ranks_in_lists, r
 from training.splits import Examples, split_histories
 
 MODES: tuple[SpeedMode, ...] = get_args(SpeedMode)
+COMPILED: dict[str, SpeedMode] = {
+    "float32, torch.compile": "float32",
+    "bfloat16, torch.compile": "bfloat16",
+}
 REFERENCE: SpeedMode = "float32"
 LIMIT = 10
 BATCHES = (1, 8)
@@ -100,8 +106,8 @@ def answers(engine: Engine, examples: Examples, beam_width: int) -> list[Answer]
 
 
 def request_ms(
-    engines: dict[SpeedMode, Engine], beam_width: int, budget_s: float
-) -> dict[int, dict[SpeedMode, float]]:
+    engines: dict[str, Engine], beam_width: int, budget_s: float
+) -> dict[int, dict[str, float]]:
     """By batch size and mode, least milliseconds per request with full histories."""
     engine = engines[REFERENCE]
     longest = engine.manifest.model.max_history_items
@@ -124,9 +130,30 @@ class _Request:
         self.engine.recommend(self.queries)
 
 
+def engines_of(
+    bundle: Bundle,
+    beam_width: int,
+    *,
+    compiled: bool,
+    make: Callable[..., Engine] = Engine.from_bundle,
+) -> dict[str, Engine]:
+    """By the name of the mode; compiled ones take minutes each."""
+    found: dict[str, Engine] = {mode: make(bundle, dtype=mode) for mode in MODES}
+    if compiled:
+        graphs = Graphs(BATCHES, beam_width)
+        found |= {name: make(bundle, dtype=mode, graphs=graphs) for name, mode in COMPILED.items()}
+    return found
+
+
 def measure(
-    bundle: Bundle, examples: Examples, *, known: bool, beam_width: int, budget_s: float
-) -> dict[SpeedMode, Drift]:
+    bundle: Bundle,
+    examples: Examples,
+    *,
+    known: bool,
+    beam_width: int,
+    budget_s: float,
+    compiled: bool = False,
+) -> dict[str, Drift]:
     """Every mode beside float32.
 
     Args:
@@ -135,8 +162,9 @@ def measure(
         known: their targets are what really came next.
         beam_width: of every request.
         budget_s: for the timing of each batch size.
+        compiled: also the modes that torch.compile takes.
     """
-    engines = {mode: Engine.from_bundle(bundle, dtype=mode) for mode in MODES}
+    engines = engines_of(bundle, beam_width, compiled=compiled)
     ms = request_ms(engines, beam_width, budget_s)
     given = {mode: answers(engine, examples, beam_width) for mode, engine in engines.items()}
     hits = {mode: _hits(found, examples) for mode, found in given.items()}
@@ -148,7 +176,7 @@ def measure(
             recall=float(hits[mode].mean()) if known else None,
             recall_change=_change(hits[mode] - hits[REFERENCE]) if known else None,
         )
-        for mode in MODES
+        for mode in engines
     }
 
 
@@ -190,9 +218,12 @@ def main(
     users: Annotated[int, typer.Option(min=1, help="At most so many histories.")] = 1000,
     beam_width: Annotated[int, typer.Option(min=LIMIT)] = 20,
     seconds: Annotated[float, typer.Option(help="To time each batch size.")] = 10.0,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Also by torch.compile, which takes minutes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare every number format with float32, on one thread."""
+    """Compare every speed mode with float32, on one thread."""
     settle()
     found_in = environment("benchmarks.drift", sys.argv[1:])
     bundle = load_bundle(latest(bundle_dir))
@@ -202,7 +233,12 @@ def main(
     else:
         examples = some(read_examples(bundle, data), users)
     found = measure(
-        bundle, examples, known=data is not None, beam_width=beam_width, budget_s=seconds
+        bundle,
+        examples,
+        known=data is not None,
+        beam_width=beam_width,
+        budget_s=seconds,
+        compiled=compiled,
     )
     if as_json:
         modes: JsonValue = {mode: json.loads(json.dumps(asdict(found[mode]))) for mode in found}
@@ -213,7 +249,7 @@ def main(
     Console(width=max(console.width, MIN_WIDTH)).print(table(found))
 
 
-def table(found: Mapping[SpeedMode, Drift]) -> Table:
+def table(found: Mapping[str, Drift]) -> Table:
     """One row a mode, for people."""
     times = [f"ms, batch of {rows}" for rows in BATCHES]
     shown = Table("mode", "same of 10", "same first", "score by", *times, "recall@10", "by")

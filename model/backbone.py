@@ -6,7 +6,7 @@ the keys of one code, then its values).
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -40,6 +40,19 @@ class Prompt:
     cut: Cut | None
     last: tuple[Tensor, Tensor] | None = None
     begun: tuple[Tensor, Tensor] | None = None
+
+    def rows(self, own: slice) -> "Prompt":
+        """The prompt of some of its rows; it shares their memory."""
+        distinct = {id(bias): bias for bias in self.biases}
+        biases = {key: bias[own] for key, bias in distinct.items()}
+        cut, last, first = self.cut, self.last, self.begun
+        return Prompt(
+            tuple(states[:, own] for states in self.memory),
+            tuple(biases[id(bias)] for bias in self.biases),
+            None if cut is None else Cut(cut.indices[own], cut.mask[own]),
+            None if last is None else (last[0][own], last[1][own]),
+            None if first is None else (first[0][own], first[1][:, own]),
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +161,12 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def step(self, prompt: Prompt, step: Step) -> Tensor:
         """(batch, rows, d_model) states that predict the level below each code; fills the store."""
+
+
+def with_first_step(model: Backbone, prompt: Prompt) -> Prompt:
+    """The prompt with the first step of decoding, which depends on nothing else either."""
+    states, remembered = model.start(prompt)
+    return replace(prompt, begun=(states, remembered)) if remembered.shape[1] else prompt
 
 
 def _output(d_model: int, size: int) -> nn.Linear:

@@ -1,26 +1,27 @@
 """Engine.recommend: the one door to the model, for the service and for evaluation alike."""
 
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import polars as pl
 import torch
 
 from model.answers import Found, kept_history, kept_items, open_leaves
 from model.backbone import Backbone
 from model.beam_search import beam_search
+from model.buckets import Buckets, Graphs
 from model.bundle import Bundle, Manifest, load_bundle
 from model.catalog import Catalog
 from model.changes import put_items, remove_items
 from model.errors import ModelError
 from model.explore import among_untried, with_untried
+from model.graphs import make_graphs, with_graphs
 from model.inventory import Inventory
 from model.placement import Placement, Vectors
+from model.popular import popular
 from model.prompt_cache import PromptCache
 from model.queries import Answer, Query, RankedItem, Shape
 from model.rehearsal import Timing, rehearse, scenes
@@ -32,9 +33,6 @@ from model.trie import SidTrie
 __all__ = ["Answer", "Engine", "Query", "RankedItem", "Shape"]
 
 DEFAULT_BEAM_WIDTH = 20
-
-POPULAR_AT_ONCE = 1024
-"""Items looked at first while popular ones are collected; then twice as many, and so on."""
 WIDENING = 4
 """Exact decoding searches again with a beam this much wider until the answer is proved."""
 RATIO_TOLERANCE = 0.005
@@ -74,10 +72,12 @@ class Engine:
         self.model = model
         self.device = model.embedding.weight.device
         self.dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
-        self.retention_ratios = _retention_ratios(manifest, retention_ratios)
+        validated = {profile.retention_ratio for profile in manifest.sap_profile}
+        validated |= {*retention_ratios, manifest.model.default_retention_ratio}
+        self.retention_ratios = tuple(sorted(validated))
         self.inventory = Inventory(sids, catalog, self.device, trie)
         self._placement = placement
-        self.lengths = _length_buckets(manifest.model.max_history_items)
+        self.buckets = Buckets.many(manifest.model.max_history_items)
         self.prompts = PromptCache(cache_bytes, manifest.version)
 
     @classmethod
@@ -88,14 +88,16 @@ class Engine:
         device: str = "cpu",
         dtype: SpeedMode = "float32",
         cache_bytes: int = 0,
+        graphs: Graphs | None = None,
     ) -> Self:
         """Build the bundle's model on a device; scores are float32 whatever the dtype.
 
         Raises:
-            ModelError: int8 elsewhere than on a CPU.
+            ModelError: int8 elsewhere than on a CPU, or with graphs; torch.compile failed.
         """
-        model = accelerate(bundle.build_model().to(device), dtype)
-        return cls(
+        plain = bundle.build_model().to(device)
+        model = accelerate(plain, dtype) if graphs is None else with_graphs(plain, dtype, graphs)
+        engine = cls(
             bundle.manifest,
             model,
             bundle.sids,
@@ -104,6 +106,9 @@ class Engine:
             trie=bundle.trie,
             cache_bytes=cache_bytes,
         )
+        if graphs is not None:
+            engine.make_graphs(graphs)
+        return engine
 
     @classmethod
     def load(
@@ -114,6 +119,7 @@ class Engine:
         dtype: SpeedMode = "float32",
         num_threads: int | None = None,
         cache_bytes: int = 0,
+        graphs: Graphs | None = None,
     ) -> Self:
         """Read a bundle folder and build the engine, or raise BundleError.
 
@@ -123,11 +129,26 @@ class Engine:
             dtype: of weights and activations, see `accelerate`; scores are always float32.
             num_threads: torch's own threads on the CPU, process-wide; None = torch's default.
             cache_bytes: for histories as the model read them (see PromptCache); 0 = none.
+            graphs: what torch.compile makes graphs for, which takes minutes; None = nothing.
         """
         if num_threads is not None:
             torch.set_num_threads(num_threads)
         bundle = load_bundle(folder)
-        return cls.from_bundle(bundle, device=device, dtype=dtype, cache_bytes=cache_bytes)
+        return cls.from_bundle(
+            bundle, device=device, dtype=dtype, cache_bytes=cache_bytes, graphs=graphs
+        )
+
+    def make_graphs(self, graphs: Graphs) -> None:
+        """Compile every pass of the searches that `graphs` names, before any other search.
+
+        Raises:
+            ModelError: torch.compile failed; or the model does not come from `with_graphs`.
+        """
+        config = self.manifest.model
+        self.buckets = Buckets.few(config.max_history_items, graphs, config.default_retention_ratio)
+        prompts, self.prompts = self.prompts, PromptCache(0, self.manifest.version)
+        make_graphs(self.model, self.buckets, self._recommend)
+        self.prompts = prompts
 
     @torch.inference_mode()
     def recommend(self, queries: Sequence[Query]) -> list[Answer]:
@@ -157,6 +178,11 @@ class Engine:
         return [answers[place] for place in range(len(queries))]
 
     @property
+    def lengths(self) -> tuple[int, ...]:
+        """Items that histories are padded to, ascending."""
+        return self.buckets.lengths
+
+    @property
     def kernels(self) -> str:
         """What computes the blocks: a kind of compiled code, such as avx512, or torch."""
         return kernels_of(self.model)
@@ -177,18 +203,7 @@ class Engine:
         Args:
             query: its history may be empty; boosts and diversity do not count.
         """
-        _, (rules,) = rules_of(self.inventory, [replace(query, boosts=(), diversity=None)])
-        by_popularity = self.catalog.by_popularity
-        if rules.allowed is not None:
-            popularity = self.sids.popularity[rules.allowed]
-            by_popularity = rules.allowed[np.argsort(-popularity, kind="stable")]
-        found: list[int] = []
-        start, num_items = 0, POPULAR_AT_ONCE
-        while len(found) < query.limit and start < len(by_popularity):
-            some = by_popularity[start : start + num_items]
-            found += some[rules.is_open(some)].tolist()
-            start, num_items = start + num_items, 2 * num_items
-        return found[: query.limit]
+        return popular(self.inventory, query)
 
     @torch.inference_mode()
     def put_items(self, items: pl.DataFrame, vectors: Vectors | None = None) -> int:
@@ -225,9 +240,7 @@ class Engine:
         """
         self.catalog.index_of("")
         items_at_once = max_tokens // self.manifest.model.tokens_per_item
-        standard = Shape(
-            self.lengths[-1], DEFAULT_BEAM_WIDTH, self.shape(Query([0])).retention_ratio
-        )
+        standard = self.shape(Query([0] * self.lengths[-1]))
         script = scenes(standard, self.lengths, self.retention_ratios, max_rows, items_at_once)
         timings = rehearse(self.recommend, self.prompts.clear, script, len(self.catalog))
         self.prompts.clear()
@@ -243,15 +256,13 @@ class Engine:
                 f"retention ratio {query.retention_ratio} was not validated for this bundle"
             )
         beam_width = max(query.beam_width or DEFAULT_BEAM_WIDTH, query.limit)
-        num_items = self.lengths[bisect_left(self.lengths[:-1], len(query.history))]
+        num_items = self.buckets.length(len(query.history))
         return Shape(num_items, beam_width, ratio, query.decode == "exact")
 
     def _answer(self, shape: Shape, queries: Sequence[Query]) -> list[Answer]:
         found = self._search(shape, queries)
-        if not shape.exact:
-            return [answer for answer, _ in found]
-        unsure = [row for row, (_, proved) in enumerate(found) if not proved]
         answers = [answer for answer, _ in found]
+        unsure = [row for row, (_, proved) in enumerate(found) if shape.exact and not proved]
         wider = replace(shape, beam_width=shape.beam_width * WIDENING)
         chunk = max(1, MAX_EXACT_BEAMS // wider.beam_width)
         for start in range(0, len(unsure), chunk):
@@ -264,13 +275,15 @@ class Engine:
     def _search(self, shape: Shape, queries: Sequence[Query]) -> list[tuple[Answer, bool]]:
         """One beam search for queries of one shape; each answer, and whether it is proved exact."""
         config = self.manifest.model
+        asked = list(queries)
+        asked += asked[-1:] * (self.buckets.rows(len(asked), shape) - len(asked))
         tokens, mask = self.sids.pack(
-            [query.history for query in queries],
+            [query.history for query in asked],
             separator=config.separator,
             num_items=shape.num_items,
         )
         prompt = self.prompts.prompt(self.model, tokens, mask, shape.retention_ratio)
-        rules, rows = rules_of(self.inventory, queries)
+        rules, rows = rules_of(self.inventory, asked)
         beams = beam_search(self.model, prompt, self.inventory.trie, shape.beam_width, rules)
         found = Found.from_device(beams)
         kept = kept_items(prompt.cut, mask, config.tokens_per_item)
@@ -285,14 +298,3 @@ class Engine:
             )
             answers.append((answer, found.is_proved(row, items, query.limit)))
         return answers
-
-
-def _retention_ratios(manifest: Manifest, more: Collection[float]) -> tuple[float, ...]:
-    validated = {profile.retention_ratio for profile in manifest.sap_profile}
-    return tuple(sorted({*validated, *more, manifest.model.default_retention_ratio}))
-
-
-def _length_buckets(max_items: int) -> tuple[int, ...]:
-    """Row lengths in items, so that few shapes occur: powers of two and the steps between."""
-    sizes = {size for power in range(12) for size in (2**power, 3 * 2**power // 2)}
-    return (*sorted(size for size in sizes if 0 < size < max_items), max_items)

@@ -47,8 +47,9 @@ def agree(found: Tensor, expected: Tensor) -> bool:
 
 @torch.inference_mode()
 def tried(model: Backbone) -> Tensor:
-    """States of a made-up history of two items and its next one: what is compared."""
-    tokens = torch.arange(2 * model.config.tokens_per_item)[None]
+    """States of a short made-up history and its next item: what is compared."""
+    num_items = min(2, model.config.max_history_items)
+    tokens = torch.arange(num_items * model.config.tokens_per_item)[None]
     tokens = tokens % model.embedding.num_embeddings
     prompt = model.prompt(tokens, torch.ones_like(tokens, dtype=torch.bool), 1.0)
     return model.decode(prompt, torch.zeros(1, model.config.num_levels, dtype=torch.int64))

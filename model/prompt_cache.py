@@ -9,7 +9,7 @@ values; its biases are as long as they were, and say what padding to give back.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
-from model.backbone import Backbone, Prompt
+from model.backbone import Backbone, Prompt, with_first_step
 from model.config import ModelConfig
 from model.pruning import Cut, num_kept
 
@@ -99,7 +99,7 @@ class PromptCache:
             self._hits += len(keys) - len(missing)
             self._misses += len(missing)
         if missing:
-            prompt = _begun(model, _read(model, tokens[missing], mask[missing], ratio))
+            prompt = with_first_step(model, _read(model, tokens[missing], mask[missing], ratio))
             rows = split(prompt, mask[missing], model.config, ratio)
             found.update(zip((keys[place] for place in missing), rows, strict=True))
             with self._lock:
@@ -190,12 +190,6 @@ def _read(
     return model.prompt(
         torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device), ratio
     )
-
-
-def _begun(model: Backbone, prompt: Prompt) -> Prompt:
-    """The prompt with the first step of decoding, which depends on nothing else either."""
-    states, remembered = model.start(prompt)
-    return replace(prompt, begun=(states, remembered)) if remembered.shape[1] else prompt
 
 
 def _row(prompt: Prompt, place: int, lengths: Sequence[int]) -> Prompt:

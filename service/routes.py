@@ -209,6 +209,7 @@ async def info(models: ModelsDep, settings: SettingsDep) -> Info:
         device=settings.device,
         dtype=settings.dtype,
         kernels=engine.kernels,
+        compiled_batch_sizes=list(engine.buckets.batch_sizes),
     )
     limits = Limits(
         max_limit=MAX_LIMIT,

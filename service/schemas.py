@@ -242,6 +242,9 @@ class ModelInfo(ModelVersion):
         description="What computes the model's blocks: compiled code for a kind of processor, "
         "such as avx512, or torch."
     )
+    compiled_batch_sizes: list[int] = Field(
+        description="Batch sizes whose passes torch.compile compiled; none if it is not used."
+    )
 
 
 class Info(BaseModel):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from model.engine import Answer, Engine, Query
+from model.buckets import Graphs
+from model.engine import DEFAULT_BEAM_WIDTH, Answer, Engine, Query
 from service.batcher import Batcher, BatchLimits
 from service.bundles import Version
 from service.catalog_journal import CatalogJournal
@@ -33,13 +34,18 @@ Checker = Batcher[Query, Query, Answer]
 
 
 def load_engine(settings: Settings, folder: Path) -> Engine:
-    """The engine of a version's folder, or BundleError."""
+    """The engine of a version's folder, or BundleError; ModelError if torch.compile fails."""
+    graphs = None
+    if settings.compiled_batch_sizes:
+        beam_width = settings.default_beam_width or DEFAULT_BEAM_WIDTH
+        graphs = Graphs(settings.compiled_batch_sizes, beam_width)
     return Engine.load(
         folder,
         device=settings.device,
         dtype=settings.dtype,
         num_threads=settings.num_threads,
         cache_bytes=settings.prompt_cache_mb * 10**6,
+        graphs=graphs,
     )
 
 

@@ -3,11 +3,9 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from limits import parse
 from pydantic import (
-    AfterValidator,
     DirectoryPath,
     Field,
     FilePath,
@@ -28,20 +26,10 @@ from model.bundle import MANIFEST
 from model.speed import SpeedMode
 from service.errors import StartupError
 from service.schemas import MAX_DEADLINE_MS, MAX_LIMIT
+from service.setting_types import BatchSizes, PositiveInt, Rate
 
 PREFIX = "STAMP_"
 SECRETS = {("api_keys",), ("history_url",), ("rate_limit_url",)}
-
-PositiveInt = Annotated[int, Field(ge=1)]
-
-
-def _rate(text: str) -> str:
-    """The text, if it is a rate, or ValueError."""
-    parse(text)
-    return text
-
-
-Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class Settings(BaseSettings):
@@ -104,6 +92,11 @@ class Settings(BaseSettings):
     dtype: SpeedMode = Field(
         "float32",
         description="The weights' number type: float32, bfloat16, or int8 (CPU only).",
+    )
+    torch_compile: BatchSizes | None = Field(
+        None,
+        description="Batch sizes whose passes torch.compile compiles, e.g. 1,8: minutes at the "
+        "start; no pass when not given.",
     )
     num_threads: PositiveInt = Field(
         1, description="CPU threads of the model; more help large models on idle cores only."
@@ -179,6 +172,13 @@ class Settings(BaseSettings):
         False, description="Traces and metrics by OpenTelemetry, as OTEL_* variables say."
     )
 
+    @field_validator("torch_compile")
+    @classmethod
+    def _check_dtype(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("dtype") == "int8":
+            raise PydanticCustomError("no_int8", "int8 cannot be compiled by torch.compile")
+        return value
+
     @field_validator("model_threads")
     @classmethod
     def _check_threads(cls, value: int, info: ValidationInfo) -> int:
@@ -214,6 +214,11 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The history store's URL, from its file if there is one; StartupError if it is no use."""
         return read_url(self.history_url_file) if self.history_url_file else self.history_url
+
+    @property
+    def compiled_batch_sizes(self) -> tuple[int, ...]:
+        """Of `torch_compile`, ascending."""
+        return tuple(map(int, self.torch_compile.split(","))) if self.torch_compile else ()
 
     @property
     def has_keys(self) -> bool:

@@ -7,10 +7,22 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.drift import MODES, app, compare, measure, random_examples, read_examples
+from benchmarks.drift import (
+    COMPILED,
+    MODES,
+    app,
+    compare,
+    engines_of,
+    measure,
+    random_examples,
+    read_examples,
+)
+from model.buckets import Graphs
 from model.bundle import Bundle, save_bundle
+from model.engine import Engine
 from model.errors import ModelError
 from model.queries import Answer, RankedItem
+from model.speed import SpeedMode
 from tests.factories import TINY, random_bundle, random_model
 
 
@@ -57,6 +69,21 @@ def test_every_mode_is_measured_and_float32_does_not_drift() -> None:
     assert reference.speedup == {1: 1.0, 8: 1.0}
     assert reference.recall_change == (0, 0, 0)
     assert all(drift.overlap > 0.7 and min(drift.ms.values()) > 0 for drift in found.values())
+
+
+def test_compiled_modes_come_on_demand() -> None:
+    """With graphs for the batches that are timed; the others without."""
+    asked: list[tuple[str, Graphs | None]] = []
+
+    def make(bundle: Bundle, *, dtype: SpeedMode, graphs: Graphs | None = None) -> Engine:
+        asked.append((dtype, graphs))
+        return Engine.from_bundle(bundle)
+
+    engines = engines_of(random_bundle(), 20, compiled=True, make=make)
+
+    graphs = Graphs((1, 8), 20)
+    assert tuple(engines) == (*MODES, *COMPILED)
+    assert asked == [*((mode, None) for mode in MODES), ("float32", graphs), ("bfloat16", graphs)]
 
 
 def test_histories_of_test_users_come_from_the_bundles_run(tmp_path: Path) -> None:

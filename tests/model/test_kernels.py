@@ -159,6 +159,13 @@ def test_nobody_in_the_batch_changes_a_bit_of_an_answer(name: str) -> None:
 
 
 @needs_kernels
+def test_a_model_that_reads_one_item_is_native_too() -> None:
+    """Its positions end where the history that it is tried with ends."""
+    for tiny in (tiny_config, tiny_qwen):
+        assert is_native(tiny(max_history_items=1), KERNELS)
+
+
+@needs_kernels
 @torch.inference_mode()
 def test_the_arguments_stay_as_they_are() -> None:
     """BOS is a view of the embedding: nothing is computed in place of it."""

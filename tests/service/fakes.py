@@ -12,6 +12,7 @@ from typing import cast
 
 import polars as pl
 
+from model.buckets import Buckets
 from model.bundle import MANIFEST
 from model.catalog import Catalog
 from model.engine import Answer, Engine, Query, RankedItem, Shape
@@ -30,6 +31,7 @@ class FakeEngine:
     retention_ratios = (0.5, 1.0)
     kernels = "torch"
     lengths = (10,)
+    buckets = Buckets((10,))
 
     def __init__(self) -> None:
         self.manifest = random_manifest(tiny_config(max_history_items=10)).model_copy(

@@ -159,6 +159,7 @@ async def test_info_tells_model_and_limits(running: Running) -> None:
         "device": "cpu",
         "dtype": "float32",
         "kernels": "torch",
+        "compiled_batch_sizes": [],
     }
     assert info["limits"]["max_limit"] == 100
     assert info["limits"]["max_beam_width"] == 200

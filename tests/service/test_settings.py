@@ -109,6 +109,9 @@ def test_an_unknown_variable_in_the_file_refuses_to_start(folder: Path) -> None:
         ("MAX_BEAM_WIDTH", "99"),
         ("BUNDLE_DIR", "no/such/folder"),
         ("DRAIN_DELAY_S", "-1"),
+        ("TORCH_COMPILE", "true"),
+        ("TORCH_COMPILE", "1,0"),
+        ("TORCH_COMPILE", "8,"),
     ],
 )
 def test_a_wrong_value_refuses_to_start(
@@ -122,6 +125,19 @@ def test_a_wrong_value_refuses_to_start(
 
     assert str(error.value).startswith(f"STAMP_{name}={value}: ")
     assert "\n" not in str(error.value)
+
+
+def test_batch_sizes_are_put_in_order() -> None:
+    """Each once; none when nothing is to be compiled."""
+    assert load_settings(torch_compile="8, 1,8").compiled_batch_sizes == (1, 8)
+    assert load_settings(torch_compile="8, 1,8").torch_compile == "1,8"
+    assert load_settings().compiled_batch_sizes == ()
+
+
+def test_int8_is_not_compiled() -> None:
+    """Said at the start, not when the model is loaded."""
+    with pytest.raises(StartupError, match="int8 cannot be compiled"):
+        load_settings(torch_compile="1", dtype="int8")
 
 
 def test_a_missing_bundle_folder_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
