@@ -44,10 +44,10 @@ def _tables(result: Result) -> Iterable[tuple[str, list[str], Rows]]:
         yield "transformers generate, both float32", COMPARED, _compared(result.vs_transformers)
     if result.all_on is not None:
         speed = result.all_on.speed
-        how = f"{speed.dtype}, ratio {speed.ratio:.2f}{', compiled' if speed.compiled else ''}"
+        how = f"{speed.dtype}, ratio {speed.ratio:.2f}{', torch.compile' if speed.compiled else ''}"
         title = f"all_on: ours {how}; transformers float32, all tokens"
         yield title, COMPARED, _compared(result.all_on.comparisons)
-        title = "The same, ours in bfloat16 by torch"
+        title = "The same, ours in bfloat16 by torch, nothing compiled"
         yield title, COMPARED, _compared(result.all_on.in_bfloat16)
         drift = [[name, f"{share:.1%}"] for name, share in result.all_on.drift.items()]
         yield "Best ten that remain, untrained weights", ["changed", "of ten"], drift
