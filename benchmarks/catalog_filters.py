@@ -1,5 +1,6 @@
 """Rules inside the beam against none, and against dropping what does not match afterwards."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ WHERES = tuple(f"bucket < {buckets}" for buckets in (500, 100, 10, 1))
 BATCH_WHERES = (*WHERES, *(f"bucket >= {buckets}" for buckets in (500, 900, 990, 999)))
 LISTED = 1000
 ALLOWED, DENIED, BOOSTED = (f"{LISTED:,} {what}" for what in ("allowed", "denied", "boosted"))
+AGAIN = " again"
+"""Of a list that was asked for often before; without it, no list has been seen before."""
+NEVER = sys.maxsize
 BEAM_WIDTHS = (50, 200, 500)
 """Of searches that are filtered afterwards."""
 NO_RULE = "no rule"
@@ -34,11 +38,13 @@ class Rule:
         name: for people.
         marks: per user, (num_items,) bool, what may be found apart from the history.
         queries: one per user.
+        new: to be asked as if nothing had been asked before.
     """
 
     name: str
     marks: list[Marks]
     queries: list[Query]
+    new: bool = False
 
 
 def measure_filters(
@@ -54,9 +60,9 @@ def measure_filters(
         min_rounds: but at least so many.
     """
     rules = make_rules(engine, histories)
-    compiled = {where: _compile_ms(engine, where) for where in WHERES}
+    compiled = {rule.name: _compile_ms(engine, rule.queries[0]) for rule in rules if not rule.new}
     checked = {rule.name: _checked(engine, rule) for rule in rules}
-    works = {rule.name: _asking(engine, rule.queries[:timed]) for rule in rules}
+    works = {rule.name: _asking(engine, rule.queries[:timed], new=rule.new) for rule in rules}
     plain = [Query(history, limit=LIMIT) for history in histories]
     best = interleaved_seconds(
         works | {NO_RULE: _asking(engine, plain[:timed])}, budget_s, min_rounds
@@ -99,12 +105,15 @@ def make_rules(engine: Engine, histories: Histories) -> list[Rule]:
         Query(history, limit=LIMIT, boosts=(Boost(by=1.0, items=items),))
         for history, items in users
     ]
-    return [
-        *rules,
-        Rule(ALLOWED, listed, allowed),
-        Rule(DENIED, [~marks for marks in listed], denied),
-        Rule(BOOSTED, [np.ones(num_items, dtype=bool)] * len(histories), boosted),
+    everything = [np.ones(num_items, dtype=bool)] * len(histories)
+    lists_of = [
+        (ALLOWED, listed, allowed),
+        (DENIED, [~marks for marks in listed], denied),
+        (BOOSTED, everything, boosted),
     ]
+    for name, marks_of, queries in lists_of:
+        rules += [Rule(name, marks_of, queries, new=True), Rule(name + AGAIN, marks_of, queries)]
+    return rules
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ class _Check:
 def _checked(engine: Engine, rule: Rule) -> _Check:
     """Ask for every user."""
     returned, full, legal = [], True, True
+    engine.inventory.min_uses = NEVER if rule.new else 1
     for query, marks in zip(rule.queries, rule.marks, strict=True):
         found = _items(engine, query)
         num_seen = int(np.count_nonzero(marks[np.unique(query.history)]))
@@ -164,19 +174,23 @@ def _batch(engine: Engine, histories: Histories, budget_s: float, min_rounds: in
     return Batch(len(engine.catalog), round(1e3 * best["filters"], 3), round(ratio, 3))
 
 
-def _compile_ms(engine: Engine, where: str) -> float:
-    """The least of a few first uses."""
-    found = []
+def _compile_ms(engine: Engine, query: Query) -> float:
+    """What a rule takes when it is made for the whole catalog: the least of a few first uses."""
+    found, inventory = [], engine.inventory
     for _ in range(3):
-        engine.inventory.forget()
+        inventory.forget()
+        inventory.min_uses = 1
         start = time.process_time()
-        engine.inventory.shelf(where)
+        inventory.listed(query.where, query.allow, query.deny)
+        inventory.shelf(query.where)
+        inventory.biases(query.boosts, query.where)
         found.append(time.process_time() - start)
     return round(1e3 * min(found), 3)
 
 
-def _asking(engine: Engine, queries: Sequence[Query]) -> Callable[[], None]:
+def _asking(engine: Engine, queries: Sequence[Query], *, new: bool = False) -> Callable[[], None]:
     def work() -> None:
+        engine.inventory.min_uses = NEVER if new else 1
         for query in queries:
             engine.recommend([query])
 

@@ -21,9 +21,9 @@ def popular(inventory: Inventory, query: Query) -> list[int]:
     """
     _, (rules,) = rules_of(inventory, [replace(query, boosts=(), diversity=None)])
     by_popularity = inventory.catalog.by_popularity
-    if rules.allowed is not None:
-        popularity = inventory.sids.popularity[rules.allowed]
-        by_popularity = rules.allowed[np.argsort(-popularity, kind="stable")]
+    if query.allow is not None:
+        allowed = np.unique(np.asarray(query.allow, dtype=np.int64))
+        by_popularity = allowed[np.argsort(-inventory.sids.popularity[allowed], kind="stable")]
     found: list[int] = []
     start, num_items = 0, AT_ONCE
     while len(found) < query.limit and start < len(by_popularity):

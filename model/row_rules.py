@@ -91,14 +91,18 @@ def rules_of(inventory: Inventory, queries: Sequence[Query]) -> tuple[Rules, lis
 
 
 def _row_rules(inventory: Inventory, query: Query) -> RowRules:
-    shelf = inventory.shelf(query.where)
     seen = query.history if query.exclude_seen else ()
+    biases = inventory.biases(query.boosts, query.where)
+    shelf = inventory.listed(query.where, query.allow, query.deny)
+    if shelf is not None:
+        closed = np.array(sorted({*seen}), dtype=np.int64)
+        return RowRules(shelf, closed, None, biases, query.diversity)
+    shelf = inventory.shelf(query.where)
     closed = np.array(sorted({*seen, *query.deny}), dtype=np.int64)
     allowed = None
     if query.allow is not None:
         allowed = np.setdiff1d(np.asarray(query.allow, dtype=np.int64), closed)
         allowed = allowed if shelf is None else allowed[shelf.items[allowed]]
-    biases = inventory.biases(query.boosts, query.where)
     return RowRules(shelf, closed, allowed, biases, query.diversity)
 
 

@@ -16,7 +16,7 @@ from model.buckets import Graphs
 from model.config import AnyModelConfig
 from model.engine import Answer, Engine, Query
 from model.errors import ModelError
-from model.graphs import ModelWithGraphs, Pass, compiled_once, with_graphs
+from model.graphs import ModelWithGraphs, Pass, with_graphs
 from model.placement import Vectors
 from model.prompt_cache import PromptCache
 from tests.factories import (
@@ -239,39 +239,6 @@ def test_torch_compile_answers_the_same(config: AnyModelConfig) -> None:
     assert same(found[1], plain.recommend(queries[:2]))
     assert same(elsewhere, plain.recommend(queries[1:2]))
     assert same(with_two, plain.recommend(queries[:1]))
-
-
-@TORCHS_OWN
-def test_any_number_of_models_may_be_compiled() -> None:
-    """Torch keeps a count per function, and refuses from some number on; each graph is its own."""
-
-    def double(number: int) -> FunctionType:
-        def run(values: torch.Tensor) -> torch.Tensor:
-            return values * number
-
-        assert isinstance(run, FunctionType)
-        return run
-
-    with torch._dynamo.config.patch(accumulated_recompile_limit=2):
-        graphs = [compiled_once(double(number)) for number in range(4)]
-        found = [graph(torch.ones(2)).tolist() for graph in graphs]
-
-    assert found == [[number, number] for number in range(4)]
-
-
-@TORCHS_OWN
-def test_a_graph_takes_nothing_else() -> None:
-    """Another shape is refused; it is not compiled, and not computed wrongly."""
-
-    def run(values: torch.Tensor) -> torch.Tensor:
-        return values + 1
-
-    assert isinstance(run, FunctionType)
-    graph = compiled_once(run)
-    graph(torch.ones(2))
-
-    with pytest.raises(FailOnRecompileLimitHit):
-        graph(torch.ones(3))
 
 
 def test_without_a_compiler_the_reason_is_said() -> None:

@@ -3,10 +3,13 @@
 import gc
 import weakref
 
+import numpy as np
 import torch
 
-from model.inventory import MAX_CACHED, Inventory
-from tests.factories import TINY, random_bundle
+from model.boosts import Biases, FewBiases
+from model.inventory import MAX_CACHED, MAX_COUNTED, MIN_USES, Inventory
+from model.queries import Boost
+from tests.factories import TINY, random_bundle, random_table
 
 
 def test_of_ever_new_filters_the_newest_are_remembered() -> None:
@@ -22,3 +25,48 @@ def test_of_ever_new_filters_the_newest_are_remembered() -> None:
     assert [shelf() is None for shelf in shelves] == [True] * 5 + [False] * MAX_CACHED
     assert inventory.shelf(f"popularity > {MAX_CACHED}") is shelves[MAX_CACHED]()
     assert inventory.shelf("popularity > 0") is not None
+
+
+def test_a_long_list_that_comes_often_is_made_for_the_whole_catalog() -> None:
+    """From the eighth time on; short ones and others never."""
+    bundle = random_bundle(TINY, random_table(num_items=400))
+    inventory = Inventory(bundle.sids, bundle.catalog, torch.device("cpu"))
+    allow, deny = tuple(range(200)), tuple(range(100, 300))
+
+    made = [inventory.listed("popularity >= 50", allow, deny) for _ in range(MIN_USES + 1)]
+
+    popular = bundle.sids.popularity >= 50
+    assert [shelf is None for shelf in made] == [True] * (MIN_USES - 1) + [False] * 2
+    assert made[-1] is made[-2]
+    assert made[-1] is not None
+    assert np.flatnonzero(made[-1].items).tolist() == [n for n in range(100) if popular[n]]
+    for _ in range(MIN_USES + 1):
+        assert inventory.listed(None, (1, 2, 3), ()) is None
+    assert inventory.listed("popularity >= 50", allow, ()) is None
+
+
+def test_how_often_lists_came_is_known_of_the_latest() -> None:
+    """As many as may be counted; of an older one the counting begins anew."""
+    bundle = random_bundle(TINY, random_table(num_items=400))
+    inventory = Inventory(bundle.sids, bundle.catalog, torch.device("cpu"))
+    inventory.min_listed, inventory.min_uses = 1, 2
+
+    for number in range(MAX_COUNTED + 1):
+        assert inventory.listed(None, (number % 400, number // 400), ()) is None
+
+    assert inventory.listed(None, (0, 0), ()) is None
+    assert inventory.listed(None, (2, 0), ()) is not None
+
+
+def test_boosts_of_a_long_list_are_made_for_the_whole_catalog_when_they_come_often() -> None:
+    """They come to the same."""
+    bundle = random_bundle(TINY, random_table(num_items=400))
+    inventory = Inventory(bundle.sids, bundle.catalog, torch.device("cpu"))
+    boosts = [Boost(0.5, items=tuple(range(0, 400, 2))), Boost(1.0, items=(3, 4))]
+    items = np.arange(400)
+
+    made = [inventory.biases(boosts, None) for _ in range(MIN_USES)]
+
+    assert isinstance(made[0], FewBiases)
+    assert isinstance(made[-1], Biases)
+    assert made[0].added_to(items).tolist() == made[-1].added_to(items).tolist()

@@ -14,14 +14,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import QwenConfig, T5Config
+from model.config import AnyModelConfig
 from model.engine import Engine, Query
 from model.errors import FilterError
 from model.queries import MAX_BOOST, Boost, Diversity
 from tests.factories import TINY, TINY_QWEN, random_engine
 
 NUM_ITEMS = 40
-ENGINES = {"t5": random_engine(TINY), "qwen": random_engine(TINY_QWEN)}
+CONFIGS: dict[str, AnyModelConfig] = {"t5": TINY, "qwen": TINY_QWEN}
+
+
+def engine_of(backbone: str, *, lists: bool = False) -> Engine:
+    """An engine; with `lists`, any list is made for the whole catalog when it is first used."""
+    engine = random_engine(CONFIGS[backbone])
+    if lists:
+        engine.inventory.min_listed = engine.inventory.min_uses = 1
+    return engine
+
+
+ENGINES = {
+    "t5": engine_of("t5"),
+    "qwen": engine_of("qwen"),
+    "t5, lists": engine_of("t5", lists=True),
+}
 WHERES = ["year = 1991", "year <= 1993", "brand = 'a' AND year <> 1995", "popularity > 50", "FALSE"]
 
 items = st.integers(0, NUM_ITEMS - 1)
@@ -149,14 +164,16 @@ def test_a_narrow_beam_is_full_and_legal(backbone: str, data: st.DataObject) -> 
     assert all(count <= most for count in prefixes.values())
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_QWEN], ids=["t5", "qwen"])
+@pytest.mark.parametrize(
+    ("backbone", "lists"), [("t5", False), ("qwen", False), ("t5", True), ("qwen", True)]
+)
 @settings(max_examples=15)
 @given(data=st.data())
 def test_removed_items_are_gone_from_every_filter(
-    config: T5Config | QwenConfig, data: st.DataObject
+    backbone: str, lists: bool, data: st.DataObject
 ) -> None:
-    """Items that go, and come back, while filters are cached: as if evaluated anew."""
-    engine = random_engine(config)
+    """Items that go, and come back, while filters and lists are cached: as if evaluated anew."""
+    engine = engine_of(backbone, lists=lists)
     ids = engine.catalog.item_ids
     query = replace(data.draw(queries()), beam_width=1000)
     gone: set[int] = set()
@@ -171,11 +188,7 @@ def test_removed_items_are_gone_from_every_filter(
 
     answers = found(engine, query)
 
-    assert answers == [expected(ENGINES[_name(config)], query, frozenset(gone))]
-
-
-def _name(config: T5Config | QwenConfig) -> str:
-    return "t5" if isinstance(config, T5Config) else "qwen"
+    assert answers == [expected(ENGINES[backbone], query, frozenset(gone))]
 
 
 def test_an_answer_says_what_a_boost_added() -> None:
