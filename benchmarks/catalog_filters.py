@@ -20,7 +20,7 @@ BATCH_WHERES = (*WHERES, *(f"bucket >= {buckets}" for buckets in (500, 900, 990,
 LISTED = 1000
 ALLOWED, DENIED, BOOSTED = (f"{LISTED:,} {what}" for what in ("allowed", "denied", "boosted"))
 AGAIN = " again"
-"""Of a list that was asked for often before; without it, no list has been seen before."""
+"""Of a list that was made for the whole catalog; without it, no list ever is."""
 NEVER = sys.maxsize
 BEAM_WIDTHS = (50, 200, 500)
 """Of searches that are filtered afterwards."""
@@ -38,7 +38,7 @@ class Rule:
         name: for people.
         marks: per user, (num_items,) bool, what may be found apart from the history.
         queries: one per user.
-        new: to be asked as if nothing had been asked before.
+        new: to be asked as if it never came again.
     """
 
     name: str

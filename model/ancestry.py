@@ -50,9 +50,7 @@ class Ancestry:
         found = [(leaves, numbers)]
         for level in range(len(self._first_child) - 1, 0, -1):
             nodes, numbers = found[-1]
-            parents, starts, num_known = np.unique(
-                self._parents(level, nodes), return_index=True, return_counts=True
-            )
+            parents, starts, num_known = _runs(self._parents(level, nodes))
             most = np.maximum.reduceat(numbers, starts)
             others = num_known < self._num_children(level, parents, alive)
             found.append((parents, np.where(others, np.maximum(most, 0), most)))
@@ -62,7 +60,7 @@ class Ancestry:
         """Per level, ascending nodes with one of the ascending leaves below them."""
         nodes = [leaves]
         for level in range(len(self._first_child) - 1, 0, -1):
-            nodes.append(np.unique(self._parents(level, nodes[-1])))
+            nodes.append(_runs(self._parents(level, nodes[-1]))[0])
         return nodes[::-1]
 
     def dead_nodes(self, dead_leaves: Ints, alive: tuple[Marks, ...] | None = None) -> list[Ints]:
@@ -80,7 +78,7 @@ class Ancestry:
             if len(dead[-1]) == 0:  # nor is any above
                 dead += [dead[-1]] * level
                 break
-            parents, num_dead = np.unique(self._parents(level, dead[-1]), return_counts=True)
+            parents, _, num_dead = _runs(self._parents(level, dead[-1]))
             dead.append(parents[num_dead == self._num_children(level, parents, alive)])
         return dead[::-1]
 
@@ -113,3 +111,11 @@ class Ancestry:
         ranges = zip(starts.tolist(), ends.tolist(), strict=True)
         marks = alive[level]
         return np.array([np.count_nonzero(marks[a:b]) for a, b in ranges], dtype=np.int64)
+
+
+def _runs(numbers: Ints) -> tuple[Ints, Ints, Ints]:
+    """Each of the ascending numbers once, where it is first, and how often it is there."""
+    is_first = np.ones(len(numbers), dtype=bool)
+    np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
+    starts = np.flatnonzero(is_first)
+    return numbers[starts], starts, np.diff(starts, append=len(numbers))

@@ -31,9 +31,10 @@ MAX_CACHED = 128
 MAX_CACHED_BYTES = 256 << 20
 """Filters, lists and boosts together; the least recently used go first."""
 MIN_LISTED = 128
-MIN_USES = 8
-"""Items of a list, and uses, from which it is made for the whole catalog, as a filter is. Making it
-takes as long as ten uses of it as a list."""
+"""Items of a list that may be made for the whole catalog, as filters are; shorter ones cost less."""
+ITEMS_PER_USE = 150_000
+"""For so many items of a catalog a list must come once more before that, as making it takes about
+as long as that many uses of it as a list."""
 MAX_COUNTED = 4096
 """Lists of which is known how often they were used."""
 
@@ -84,7 +85,8 @@ class Inventory:
         self.device = device
         schema = catalog.frame.schema  # items change, columns never
         self._parse = lru_cache(maxsize=MAX_PARSED)(lambda where: parse(where, schema))
-        self.min_listed, self.min_uses = MIN_LISTED, MIN_USES
+        self.min_listed = MIN_LISTED
+        self.min_uses = 1 + sids.num_items // ITEMS_PER_USE
         self._removed = np.zeros(sids.num_items, dtype=bool)
         self._making = RLock()
         self._index(sids, trie or SidTrie.from_sids(sids.sids))

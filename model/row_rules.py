@@ -101,7 +101,8 @@ def _row_rules(inventory: Inventory, query: Query) -> RowRules:
     closed = np.array(sorted({*seen, *query.deny}), dtype=np.int64)
     allowed = None
     if query.allow is not None:
-        allowed = np.setdiff1d(np.asarray(query.allow, dtype=np.int64), closed)
+        allowed = np.unique(np.asarray(query.allow, dtype=np.int64))
+        allowed = allowed[~_among(allowed, closed)]
         allowed = allowed if shelf is None else allowed[shelf.items[allowed]]
     return RowRules(shelf, closed, allowed, biases, query.diversity)
 
