@@ -65,7 +65,7 @@ class Filtered:
         legal: whether nothing else was in any.
         request_ms: one history, one request, the filter being known.
         ratio: of that to a request without rule.
-        compile_ms: what the filter cost when it was first used; None = a list.
+        compile_ms: what it takes to make it for the whole catalog; None = that is not done.
     """
 
     items: int

@@ -31,7 +31,7 @@ MAX_CACHED = 128
 MAX_CACHED_BYTES = 256 << 20
 """Filters, lists and boosts together; the least recently used go first."""
 MIN_LISTED = 128
-"""Items of a list that may be made for the whole catalog, as filters are; shorter ones cost less."""
+"""Items of a list that may be made for the whole catalog, as filters are; fewer cost less."""
 ITEMS_PER_USE = 150_000
 """For so many items of a catalog a list must come once more before that, as making it takes about
 as long as that many uses of it as a list."""
