@@ -27,7 +27,7 @@ SPAWN_S = 1.0  # until all users are there and the first request may be due
 TIMEOUT_S = 70.0  # longer than any deadline a request can have
 HEADERS = {"Content-Type": "application/json"}
 GC_THRESHOLDS = (10_000, 20, 1_000)
-"""Looking at all that a client holds stops it for 70 ms, twice a minute: each is seen as latency."""
+"""Looking at all a client holds stops it for 70 ms, twice a minute, and is seen as latency."""
 
 
 class Run:
