@@ -63,8 +63,9 @@ def with_graphs(
     if mode == "int8":
         raise ModelError("torch.compile has no graphs of int8; choose float32 or bfloat16")
     on_cpu = model.embedding.weight.device.type == "cpu"
-    plain = accelerate(copy.deepcopy(model), mode, lambda _: False, lambda: None)
-    others = accelerate(model, mode) if on_cpu else plain
+    others = accelerate(copy.deepcopy(model), mode) if on_cpu else None
+    plain = accelerate(model, mode, lambda _: False, lambda: None)
+    others = plain if others is None else others
     return ModelWithGraphs(plain, others, graphs.batch_sizes, compiler)
 
 

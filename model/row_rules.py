@@ -91,19 +91,20 @@ def rules_of(inventory: Inventory, queries: Sequence[Query]) -> tuple[Rules, lis
 
 
 def _row_rules(inventory: Inventory, query: Query) -> RowRules:
+    allow, deny = query.allow, query.deny
+    shelf = inventory.listed(query.where, allow, deny)
+    if shelf is None:
+        shelf = inventory.shelf(query.where)
+    else:  # the lists are in it
+        allow, deny = None, ()
     seen = query.history if query.exclude_seen else ()
-    biases = inventory.biases(query.boosts, query.where)
-    shelf = inventory.listed(query.where, query.allow, query.deny)
-    if shelf is not None:
-        closed = np.array(sorted({*seen}), dtype=np.int64)
-        return RowRules(shelf, closed, None, biases, query.diversity)
-    shelf = inventory.shelf(query.where)
-    closed = np.array(sorted({*seen, *query.deny}), dtype=np.int64)
+    closed = np.array(sorted({*seen, *deny}), dtype=np.int64)
     allowed = None
-    if query.allow is not None:
-        allowed = np.unique(np.asarray(query.allow, dtype=np.int64))
+    if allow is not None:
+        allowed = np.unique(np.asarray(allow, dtype=np.int64))
         allowed = allowed[~_among(allowed, closed)]
         allowed = allowed if shelf is None else allowed[shelf.items[allowed]]
+    biases = inventory.biases(query.boosts, query.where)
     return RowRules(shelf, closed, allowed, biases, query.diversity)
 
 

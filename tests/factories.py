@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 import torch
 
 from model.backbone import Backbone
@@ -12,6 +13,9 @@ from model.engine import Engine
 from model.placement import Placement
 from model.semantic_id import SidTable
 from model.t5 import T5
+
+COMPILES = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+"""For tests that let torch.compile work: its import warns of what torch itself still uses."""
 
 TINY = T5Config(
     codebook_sizes=(7, 5, 6),

@@ -7,11 +7,10 @@ import torch
 from torch._dynamo.exc import FailOnRecompileLimitHit
 
 from model.graphs import compiled_once
+from tests.factories import COMPILES
 
-TORCHS_OWN = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
-
-@TORCHS_OWN
+@COMPILES
 def test_any_number_of_models_may_be_compiled() -> None:
     """Torch keeps a count per function, and refuses from some number on; each graph is its own."""
 
@@ -29,7 +28,7 @@ def test_any_number_of_models_may_be_compiled() -> None:
     assert found == [[number, number] for number in range(4)]
 
 
-@TORCHS_OWN
+@COMPILES
 def test_a_graph_takes_nothing_else() -> None:
     """Another shape is refused; it is not compiled, and not computed wrongly."""
 

@@ -20,6 +20,7 @@ from model.graphs import ModelWithGraphs, Pass, with_graphs
 from model.placement import Vectors
 from model.prompt_cache import PromptCache
 from tests.factories import (
+    COMPILES,
     TINY,
     TINY_QWEN,
     history_batch,
@@ -32,7 +33,6 @@ from tests.factories import (
 
 GRAPHS = Graphs((1, 4), beam_width=20)
 LENGTHS = [1, 2, 3, 5, 8, 12, 30, 4, 4, 11]
-TORCHS_OWN = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 BOTH = pytest.mark.parametrize("config", [TINY, TINY_QWEN], ids=["t5", "qwen"])
 ONE_ITEM: tuple[AnyModelConfig, ...] = (
     tiny_config(max_history_items=1),
@@ -209,7 +209,7 @@ def test_a_changed_catalog_is_searched_correctly(config: AnyModelConfig) -> None
     assert same(engine.recommend(queries), plain.recommend(queries))
 
 
-@TORCHS_OWN
+@COMPILES
 @pytest.mark.parametrize("config", ONE_ITEM, ids=["t5", "qwen"])
 def test_torch_compile_answers_the_same(config: AnyModelConfig) -> None:
     """The real compiler: alone, padded, by another thread, and with two threads of torch's own."""

@@ -7,7 +7,7 @@ import pytest
 from model.bundle import latest, save_bundle
 from service.serving import load_engine
 from service.settings import Settings
-from tests.factories import random_bundle, random_model, tiny_config
+from tests.factories import COMPILES, random_bundle, random_model, tiny_config
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_by_default_nothing_is_compiled(settings: Settings) -> None:
     assert engine.prompts.max_bytes == 3_000_000
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@COMPILES
 def test_batch_sizes_are_compiled_at_the_beam_width_of_requests(settings: Settings) -> None:
     """That of requests that name none, as most do."""
     changed = settings.model_copy(update={"torch_compile": "2", "default_beam_width": 20})
